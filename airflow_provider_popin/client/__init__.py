@@ -1,0 +1,1 @@
+"""Popin's HTTP API: no Airflow import, no database."""

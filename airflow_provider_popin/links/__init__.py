@@ -1,0 +1,1 @@
+"""Links shown on task instances."""

@@ -1,0 +1,1 @@
+"""The lead sync engine: ledger, planner, engine, report. No Airflow import."""

@@ -1,0 +1,1 @@
+"""Triggers for Popin: they only ever GET."""
