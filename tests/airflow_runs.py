@@ -1,0 +1,79 @@
+"""Run a Dag in this process, on real Airflow 2.11 or 3.x, and look at what became of it."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from airflow.models.dagrun import DagRun
+
+IS_AIRFLOW_3 = not version("apache-airflow").startswith("2.")
+
+_BUNDLE = "testing"
+
+
+def init_database() -> None:
+    """Create Airflow's tables in the database that ``airflow_env`` named."""
+    from airflow.utils.db import initdb
+
+    initdb()
+
+
+def run_dag(dag: Any, **kwargs: Any) -> DagRun:
+    """Run every task of a Dag with ``dag.test()`` and return the Dag run, whatever its state.
+
+    :param dag: the Dag, from a file or made in the test.
+    :param kwargs: arguments of ``dag.test()``, for example ``run_conf`` or ``logical_date``.
+    """
+    if IS_AIRFLOW_3:
+        _store(dag)
+    run: DagRun = dag.test(**kwargs)
+    return run
+
+
+def states(run: DagRun) -> dict[str, str]:
+    """Return the state of each task instance: ``{"task": "success", "mapped[0]": "failed"}``."""
+    return {_label(ti): str(ti.state) for ti in run.get_task_instances()}
+
+
+def xcom(run: DagRun, task_id: str, *, key: str = "return_value", map_index: int = -1) -> Any:
+    """Return a value that a task of the run pushed; None if it pushed none.
+
+    :param task_id: the task.
+    :param key: the XCom key; ``return_value`` is what ``execute`` returned.
+    :param map_index: the index of a mapped task; -1 for a task that is not mapped.
+    """
+    if IS_AIRFLOW_3:
+        from airflow.models.xcom import XComModel
+        from airflow.utils.session import create_session
+
+        query = XComModel.get_many(
+            run_id=run.run_id, dag_ids=run.dag_id, task_ids=task_id, key=key, map_indexes=map_index
+        )
+        with create_session() as session:
+            row = session.scalars(query.limit(1)).first()
+            return None if row is None else XComModel.deserialize_value(row)
+    from airflow.models.xcom import XCom
+
+    return XCom.get_one(run_id=run.run_id, dag_id=run.dag_id, task_id=task_id, key=key, map_index=map_index)
+
+
+def _label(ti: Any) -> str:
+    return str(ti.task_id) if ti.map_index < 0 else f"{ti.task_id}[{ti.map_index}]"
+
+
+def _store(dag: Any) -> None:
+    """Serialize the Dag into the database: from 3.2 on, ``dag.test()`` wants it there."""
+    from airflow.models.dagbundle import DagBundleModel
+    from airflow.models.serialized_dag import SerializedDagModel
+    from airflow.serialization.definitions.dag import SerializedDAG
+    from airflow.serialization.serialized_objects import LazyDeserializedDAG
+    from airflow.utils.session import create_session
+
+    with create_session() as session:
+        session.merge(DagBundleModel(name=_BUNDLE))
+        session.flush()
+        serialized = LazyDeserializedDAG.from_dag(dag)
+        SerializedDAG.bulk_write_to_db(_BUNDLE, None, [serialized], session=session)
+        SerializedDagModel.write_dag(serialized, bundle_name=_BUNDLE, session=session)

@@ -1,0 +1,114 @@
+"""Fixtures for all tests. Airflow's environment is set here, before any test module can import Airflow."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Generator, Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests import network, privacy
+from tests.airflow_env import prepare_environment
+
+pytest_plugins = ["pytester"]
+
+AIRFLOW_HOME = prepare_environment()
+
+from tests import airflow_runs  # noqa: E402  (Airflow reads its environment when it is imported)
+
+if TYPE_CHECKING:
+    from airflow_provider_popin.sandbox.server import SandboxServer
+
+API_KEY = "test-api-key-5c1e9d"
+SELLER_TOKEN = "test-seller-token-77"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Search all output for the keys; on Airflow 2 only our own package's warnings are errors."""
+    privacy.register_personal(API_KEY, SELLER_TOKEN)
+    if not airflow_runs.IS_AIRFLOW_3:
+        # Airflow 2.11 itself is built on interfaces that its own dependencies have since deprecated.
+        config.addinivalue_line("filterwarnings", "ignore")
+        config.addinivalue_line("filterwarnings", "error:::airflow_provider_popin")
+
+
+def pytest_sessionstart() -> None:
+    """Keep the session on loopback, and let our DEBUG lines be written, so that they are searched too."""
+    network.block_outside_network()
+    logging.getLogger("airflow_provider_popin").setLevel(logging.DEBUG)
+
+
+def pytest_sessionfinish() -> None:
+    """Give the network back to whatever runs after the tests in this process."""
+    network.allow_outside_network()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Fail a test whose captured output or log holds a registered personal value."""
+    report = yield
+    if report.when == "teardown" and report.passed:
+        for title, text in report.sections:
+            found = privacy.find_personal_data(text, privacy.registered_values())
+            if found:
+                report.outcome = "failed"
+                report.longrepr = f"{title} of {item.nodeid} holds personal data: {found}"
+    return report
+
+
+@pytest.fixture(scope="session")
+def airflow_db() -> None:
+    """Create Airflow's SQLite database, once per session."""
+    airflow_runs.init_database()
+
+
+@pytest.fixture
+def run_dag(airflow_db: None) -> Callable[..., Any]:
+    """Return ``run_dag(dag, **kwargs) -> DagRun``; see ``tests/airflow_runs.py``."""
+    return airflow_runs.run_dag
+
+
+@pytest.fixture
+def set_connection(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Return ``set_connection(conn_id, **fields)``: a connection in the environment, until the test ends.
+
+    The fields are those of Airflow's JSON form: ``conn_type``, ``host``, ``login``, ``password``, ``extra``.
+    """
+
+    def set_connection(conn_id: str, **fields: Any) -> None:
+        monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", json.dumps(fields))
+
+    return set_connection
+
+
+@pytest.fixture(scope="session")
+def _sandbox_server() -> Iterator[SandboxServer]:
+    from airflow_provider_popin.sandbox.server import SandboxServer, SandboxSettings
+
+    with SandboxServer(SandboxSettings(api_key=API_KEY, seller_token=SELLER_TOKEN)) as server:
+        yield server
+
+
+@pytest.fixture
+def sandbox(_sandbox_server: SandboxServer) -> SandboxServer:
+    """Return a running local Popin with no bookings and no faults."""
+    _sandbox_server.reset()
+    return _sandbox_server
+
+
+@pytest.fixture
+def popin_connection(sandbox: SandboxServer, set_connection: Callable[..., None]) -> str:
+    """Make ``popin_default`` the sandbox, without a rate limit; return the connection id."""
+    set_connection(
+        "popin_default",
+        conn_type="popin",
+        host=sandbox.url,
+        login=SELLER_TOKEN,
+        password=API_KEY,
+        extra={"requests_per_second": 0, "timeout_seconds": 10},
+    )
+    return "popin_default"
