@@ -1,1 +1,21 @@
-"""The lead sync engine: ledger, planner, engine, report. No Airflow import."""
+"""The lead sync engine: ledger, planner, engine, report. No Airflow import.
+
+Where to look:
+
+=================  =====================================================================
+``states``         the state machine of a lead, as pure functions; start reading here
+``schema``         the ledger's tables
+``ledger``         the ledger: transactions, and events applied to rows
+``writer``         the one thread that writes, and its group commit
+``guards``         what must hold before the first POST, so that a lost ledger books nobody
+``field_map``      the map from columns of the source to fields of a lead
+``rows``           a source row becomes a lead or a rejection
+``admission``      what this run does with one row, given what the ledger knows
+``planner``        which lead gets which slot
+``engine``         the run: read and capture, plan and book, write back, results
+``exchange_loop``  the workers that send: permits, intent, POST, outcome
+``report``         counts, thresholds, and what the task returns
+``single``         one booking with the ledger's promise, for ``PopinScheduleOperator``
+``admin``          what the command line does
+=================  =====================================================================
+"""

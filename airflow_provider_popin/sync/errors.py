@@ -1,0 +1,43 @@
+"""Errors of the lead sync that are not Popin's.
+
+::
+
+    SyncError
+     ├── LedgerError            the ledger cannot be used or reached
+     │    └── LedgerGuardError  using it could book a lead twice: refused before any POST
+     ├── LeadHeldError          this lead must not be sent now (booked, in doubt, claimed elsewhere)
+     └── SyncStoppedError       the run was stopped from outside; everything known is committed
+"""
+
+from __future__ import annotations
+
+
+class SyncError(Exception):
+    """Base of the errors of ``sync``; its text names no person and no key."""
+
+
+class LedgerError(SyncError):
+    """The ledger cannot be used: unreachable, of another version, or on a database that is not supported."""
+
+
+class LedgerGuardError(LedgerError):
+    """Using this ledger could book leads again that were booked before; nothing was sent.
+
+    ``ledger init --source`` on the command line says that it is meant.
+    """
+
+
+class LeadHeldError(SyncError):
+    """The ledger forbids sending this lead now.
+
+    :param message: what holds it, with the lead's source and id.
+    :param retry: True where waiting may help (another live task holds it), False where a person must act.
+    """
+
+    def __init__(self, message: str, *, retry: bool) -> None:
+        super().__init__(message)
+        self.retry = retry
+
+
+class SyncStoppedError(SyncError):
+    """The run was stopped from outside (task killed, timed out); what was unanswered is in doubt."""

@@ -1,0 +1,323 @@
+"""The ledger: durable transactions on SQLite and Postgres, and events applied to lead records.
+
+Everything that changes a lead goes through :meth:`Ledger.apply`: rows are read under a lock, ``states.apply`` decides,
+and what it changed is written back in the same transaction. So the rules stand in ``states`` only, for every database.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
+
+from airflow_provider_popin.sync import schema, states
+from airflow_provider_popin.sync.errors import LedgerError
+from airflow_provider_popin.sync.states import Effects, Event, Intent, Planned, Record
+
+# How long a writer waits for another process's transaction on SQLite before "database is locked".
+SQLITE_BUSY_SECONDS = 30
+# SQLite's oldest limit of bound parameters is 999.
+CHUNK = 500
+
+_READ_ONLY = "popin_read_only"
+_MUTABLE = [c.name for c in schema.record_columns if c.name not in ("id", "lead_id", "generation", "written")]
+_CHANGED_BY_INTENT = ["capture_state", "booking_state", "attempt", "deadline", "resends", "run", "updated_at"]
+
+
+class LedgerUnreachableError(LedgerError):
+    """The database did not answer, is locked, full or read-only: the same statement may succeed later."""
+
+
+class Ledger:
+    """A ledger in the user's own database.
+
+    Use :meth:`open` or :meth:`find`; both refuse what the promise cannot be kept on.
+
+    :param engine: the engine that :meth:`open` prepared.
+    :param ledger_id: identity of this ledger, made when its tables were created.
+    """
+
+    def __init__(self, engine: Engine, ledger_id: str) -> None:
+        self.engine = engine
+        self.ledger_id = ledger_id
+
+    @classmethod
+    def open(cls, engine: Engine) -> Ledger:
+        """Open the ledger, creating its tables on first use.
+
+        :param engine: a SQLAlchemy engine for a SQLite file or a Postgres database, not yet connected.
+        :raises LedgerError: in-memory SQLite, another database, a newer schema version, or unreachable.
+        """
+        _prepare(engine)
+        found = cls(engine, "")
+        with found.write() as connection:
+            found.ledger_id = schema.create_or_check(connection, clock(connection))
+        return found
+
+    @classmethod
+    def find(cls, engine: Engine) -> Ledger | None:
+        """Open the ledger if there is one; create nothing (dry runs, reports).
+
+        :param engine: as for :meth:`open`.
+        :return: None where the database or its tables do not exist yet.
+        :raises LedgerError: as for :meth:`open`.
+        """
+        _prepare(engine, create=False)
+        if engine.dialect.name == "sqlite" and not _sqlite_file_exists(engine):
+            return None
+        found = cls(engine, "")
+        with found.read() as connection:
+            if not schema.exists(connection):
+                return None
+            found.ledger_id = schema.check(connection)
+        return found
+
+    @contextmanager
+    def write(self, connection: Connection | None = None) -> Iterator[Connection]:
+        """One durable transaction. SQLite takes its write lock at once (``BEGIN IMMEDIATE``).
+
+        :param connection: an open connection to use; None takes one from the engine.
+        :raises LedgerUnreachableError: the database did not take it; nothing was committed, as far as it says.
+        :raises LedgerError: the database refused a statement.
+        """
+        with _translated():
+            if connection is not None:
+                with connection.begin():
+                    yield connection
+            else:
+                with self.engine.connect() as own, own.begin():
+                    yield own
+
+    def connect(self) -> Connection:
+        """A connection to keep for many transactions of :meth:`write`; the caller closes it.
+
+        :raises LedgerUnreachableError: no connection to be had.
+        """
+        with _translated():
+            return self.engine.connect()
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """One read transaction: a consistent view that blocks no writer.
+
+        :raises LedgerError: as for :meth:`write`.
+        """
+        with _translated(), self.engine.connect() as connection:
+            connection = connection.execution_options(**{_READ_ONLY: True})
+            with connection.begin():
+                yield connection
+
+    def apply(self, connection: Connection, account: str, events: Sequence[Event]) -> list[bool]:
+        """Apply events in order, inside the caller's transaction.
+
+        :param connection: from :meth:`write`.
+        :param account: the account whose seats are taken.
+        :param events: see ``states``; two events of one call may concern the same record.
+        :return: for each event whether it was accepted; see ``states.apply``.
+        """
+        records = locked(connection, [event.id for event in events])
+        now = clock(connection)
+        seated = _take_planned_seats(connection, account, [e for e in events if isinstance(e, Planned)])
+        effects = Effects()
+        accepted: list[bool] = []
+        changed: dict[int, bool] = {}  # record id -> only by intents
+        for event in events:
+            record = records.get(event.id)
+            ok = record is not None and (not isinstance(event, Planned) or event.id in seated)
+            ok = ok and states.apply(record, event, effects, now)  # type: ignore[arg-type]
+            accepted.append(ok)
+            if ok:
+                changed[event.id] = changed.get(event.id, True) and isinstance(event, Intent)
+            elif event.id in seated and isinstance(event, Planned):
+                effects.release_seats.append(event.id)
+        _save(connection, [records[i] for i, by_intent in changed.items() if by_intent], _CHANGED_BY_INTENT)
+        _save(connection, [records[i] for i, by_intent in changed.items() if not by_intent], _MUTABLE)
+        _seats_and_notes(connection, account, records, effects, now)
+        return accepted
+
+
+def clock(connection: Connection) -> float:
+    """Now by the database's clock, as epoch seconds.
+
+    :param connection: any open connection.
+    """
+    return float(connection.execute(sa.select(schema.database_clock(connection))).scalar_one())
+
+
+def locked(connection: Connection, ids: Iterable[int]) -> dict[int, Record]:
+    """Records by id, locked against other writers until the transaction ends.
+
+    :param connection: from :meth:`Ledger.write`.
+    :param ids: record ids; unknown ones are absent from the result.
+    """
+    found: dict[int, Record] = {}
+    for chunk in chunks(sorted(set(ids))):
+        # Ordered, so that two processes never wait for each other in a circle.
+        query = _SELECT.where(schema.leads.c.id.in_(chunk)).order_by(schema.leads.c.id).with_for_update()
+        for row in connection.execute(query):
+            found[row[0]] = Record(*row)
+    return found
+
+
+def insert_ignoring(connection: Connection, table: sa.Table) -> Any:
+    """An INSERT for ``table`` that does nothing where a unique key says that the row exists.
+
+    :param connection: tells the dialect.
+    :param table: one of ``schema``'s.
+    """
+    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
+    return dialect.insert(table).on_conflict_do_nothing()
+
+
+def chunks(items: Sequence[Any], size: int = CHUNK) -> Iterator[Sequence[Any]]:
+    """Slices of ``items`` with at most ``size`` items each.
+
+    :param items: any sequence.
+    :param size: items in a slice.
+    """
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+_SELECT = sa.select(*schema.record_columns)
+_UPDATES = {
+    tuple(names): schema.leads.update()
+    .where(schema.leads.c.id == sa.bindparam("record_id"))
+    .values({name: sa.bindparam(f"new_{name}") for name in names})
+    for names in (_MUTABLE, _CHANGED_BY_INTENT)
+}
+
+
+def _save(connection: Connection, records: Sequence[Record], names: list[str]) -> None:
+    if records:
+        parameters = [
+            {"record_id": record.id, **{f"new_{name}": getattr(record, name) for name in names}} for record in records
+        ]
+        connection.execute(_UPDATES[tuple(names)], parameters)
+
+
+def _take_planned_seats(connection: Connection, account: str, events: Sequence[Planned]) -> set[int]:
+    """Insert the seats; whose insert found the seat free is told by reading back, in any database."""
+    if not events:
+        return set()
+    connection.execute(
+        insert_ignoring(connection, schema.seats),
+        [{"account": account, "slot_start": e.slot_start, "number": e.seat, "lead": e.id} for e in events],
+    )
+    wanted = {event.id: (event.slot_start, event.seat) for event in events}
+    seats = schema.seats.c
+    taken: set[int] = set()
+    for chunk in chunks(sorted(wanted)):
+        query = sa.select(seats.lead, seats.slot_start, seats.number).where(seats.lead.in_(chunk))
+        taken.update(lead for lead, start, number in connection.execute(query) if wanted[lead] == (start, number))
+    return taken
+
+
+def _seats_and_notes(
+    connection: Connection, account: str, records: dict[int, Record], effects: Effects, now: float
+) -> None:
+    if effects.release_seats:
+        connection.execute(
+            schema.seats.delete().where(schema.seats.c.lead == sa.bindparam("released")),
+            [{"released": lead} for lead in effects.release_seats],
+        )
+    for lead in effects.take_seats:
+        if records[lead].seat is None and records[lead].slot_start is not None:
+            _take_extra_seat(connection, account, records[lead])
+    if effects.notes:
+        connection.execute(
+            schema.history.insert(),
+            [
+                {"lead": lead, "at": now, "attempt": attempt, "kind": kind, "who": who, "why": why}
+                for lead, attempt, kind, who, why in effects.notes
+            ],
+        )
+
+
+def _take_extra_seat(connection: Connection, account: str, record: Record) -> None:
+    """A call that exists at Popin takes a seat even where the slot is full by our count."""
+    seats = schema.seats.c
+    highest = sa.select(sa.func.coalesce(sa.func.max(seats.number), 0)).where(
+        seats.account == account, seats.slot_start == record.slot_start
+    )
+    record.seat = int(connection.execute(highest).scalar_one()) + 1
+    connection.execute(
+        schema.seats.insert(),
+        {"account": account, "slot_start": record.slot_start, "number": record.seat, "lead": record.id},
+    )
+    _save(connection, [record], _MUTABLE)
+
+
+def _prepare(engine: Engine, *, create: bool = True) -> None:
+    """Refuse what cannot keep a promise, and make the rest durable."""
+    if engine.dialect.name not in ("sqlite", "postgresql"):
+        raise LedgerError(
+            f"the ledger needs a SQLite file or Postgres, the connection is {engine.dialect.name}: "
+            "no other database is tested for the promise yet"
+        )
+    # Parameters of a failed statement hold customer ids and links; they must not reach a log.
+    engine.hide_parameters = True
+    if engine.dialect.name == "sqlite":
+        if _sqlite_path(engine) is None:
+            raise LedgerError("an in-memory SQLite ledger forgets every booking: give the connection a file")
+        sa.event.listen(engine, "connect", _durable_sqlite)
+        sa.event.listen(engine, "begin", _begin_sqlite)
+    else:
+        sa.event.listen(engine, "connect", _durable_postgres)
+
+
+def _sqlite_path(engine: Engine) -> str | None:
+    path = engine.url.database
+    if not path or ":memory:" in path or engine.url.query.get("mode") == "memory" or "mode=memory" in path:
+        return None
+    return path
+
+
+def _sqlite_file_exists(engine: Engine) -> bool:
+    from pathlib import Path
+
+    path = _sqlite_path(engine) or ""
+    return Path(path.removeprefix("file:").partition("?")[0]).is_file()
+
+
+def _durable_sqlite(connection: Any, _record: object) -> None:
+    # The driver's own transaction handling would begin late; we begin ourselves (_begin_sqlite).
+    connection.isolation_level = None
+    for pragma in (f"busy_timeout={SQLITE_BUSY_SECONDS * 1000}", "journal_mode=WAL", "synchronous=FULL"):
+        connection.execute(f"PRAGMA {pragma}").close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    read_only = connection.get_execution_options().get(_READ_ONLY, False)
+    # A transaction that reads first and writes later is "locked" at once, whatever the busy timeout.
+    connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+
+
+def _durable_postgres(connection: Any, _record: object) -> None:
+    cursor = connection.cursor()
+    cursor.execute("SET synchronous_commit = on")
+    cursor.close()
+    connection.commit()
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except (OperationalError, InterfaceError) as error:
+        raise LedgerUnreachableError(_described(error)) from error
+    except SQLAlchemyError as error:
+        if isinstance(error, DBAPIError) and error.connection_invalidated:
+            raise LedgerUnreachableError(_described(error)) from error
+        raise LedgerError(_described(error)) from error
+
+
+def _described(error: SQLAlchemyError) -> str:
+    cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+    first_line = (str(cause).splitlines() or [""])[0]
+    return f"the ledger's database answered: {type(cause).__name__}: {first_line}"

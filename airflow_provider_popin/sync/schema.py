@@ -1,0 +1,182 @@
+"""The ledger's tables, for SQLite and Postgres, on SQLAlchemy 1.4 and 2.x.
+
+No table has a column for a name, a phone number or an e-mail address of a lead. Instants are seconds since the epoch,
+UTC, by the database's own clock; ``slot_start`` is whole seconds, because it is part of a key.
+"""
+
+from __future__ import annotations
+
+import uuid
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from airflow_provider_popin.sync.errors import LedgerError
+
+# Raised with every change of a table; a ledger with a higher number than this code knows is refused.
+SCHEMA_VERSION = 1
+# Serialises creation of the tables between processes on Postgres; any constant that others do not use.
+_CREATE_LOCK = 0x706F70696E
+
+metadata = sa.MetaData()
+_Instant = sa.Float(53)
+
+ledger = sa.Table(
+    "popin_ledger",
+    metadata,
+    sa.Column("ledger_id", sa.String(36), primary_key=True),
+    sa.Column("schema_version", sa.Integer, nullable=False),
+    sa.Column("sequence", sa.BigInteger, nullable=False),
+    sa.Column("created_at", _Instant, nullable=False),
+)
+
+sources = sa.Table(
+    "popin_sources",
+    metadata,
+    sa.Column("source", sa.String(255), primary_key=True),
+    sa.Column("account", sa.String(255), nullable=False),
+    # NULL: only single bookings so far, which have no column; the first bulk run fills it in.
+    sa.Column("lead_id_column", sa.String(255)),
+    sa.Column("registered_at", _Instant, nullable=False),
+    # Reports older than this cannot accuse the ledger of being behind: `ledger init` says that it is meant.
+    sa.Column("accepted_at", _Instant, nullable=False),
+)
+
+leads = sa.Table(
+    "popin_leads",
+    metadata,
+    sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=True),
+    sa.Column("lead_id", sa.String(255), nullable=False),
+    sa.Column("generation", sa.Integer, nullable=False),
+    sa.Column("capture_state", sa.String(16), nullable=False),
+    sa.Column("booking_state", sa.String(16), nullable=False),
+    sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("deadline", _Instant),
+    sa.Column("capture_doubted", sa.Boolean, nullable=False),
+    sa.Column("booking_doubted", sa.Boolean, nullable=False),
+    sa.Column("resends", sa.Integer, nullable=False),
+    sa.Column("customer_id", sa.Text),
+    sa.Column("second_customer", sa.Text),
+    sa.Column("join_url", sa.Text),
+    sa.Column("slot_start", sa.BigInteger),
+    sa.Column("slot_time", sa.String(40)),
+    sa.Column("slot_timezone", sa.String(64)),
+    sa.Column("seat", sa.Integer),
+    sa.Column("reply_incomplete", sa.Boolean, nullable=False),
+    sa.Column("time_mismatch", sa.Boolean, nullable=False),
+    sa.Column("alarm", sa.Boolean, nullable=False),
+    sa.Column("reason", sa.Text),
+    sa.Column("fingerprint", sa.String(64)),
+    sa.Column("wish", sa.Text),
+    sa.Column("claim_owner", sa.String(36)),
+    sa.Column("run", sa.Text),
+    sa.Column("doubt_run", sa.Text),
+    sa.Column("change", sa.Integer, nullable=False),
+    sa.Column("written", sa.Integer, nullable=False),
+    sa.Column("updated_at", _Instant, nullable=False),
+    # Identity. Last, so that the columns above are the fields of states.Record, in order.
+    sa.Column("account", sa.String(255), nullable=False),
+    sa.Column("source", sa.String(255), nullable=False),
+    sa.UniqueConstraint("account", "source", "lead_id", "generation", name="popin_leads_identity"),
+    sa.Index("popin_leads_by_state", "source", "booking_state"),
+    sa.Index("popin_leads_by_customer", "account", "customer_id"),
+)
+record_columns = [column for column in leads.c if column.name not in ("account", "source")]
+
+seats = sa.Table(
+    "popin_seats",
+    metadata,
+    sa.Column("account", sa.String(255), primary_key=True),
+    sa.Column("slot_start", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("lead", sa.BigInteger, nullable=False, unique=True),
+)
+
+# A lease is one row for a whole run: renewing it renews every claim of that run at once.
+owners = sa.Table(
+    "popin_owners",
+    metadata,
+    sa.Column("owner", sa.String(36), primary_key=True),
+    sa.Column("deadline", _Instant, nullable=False),
+    sa.Column("run", sa.Text, nullable=False),
+)
+
+history = sa.Table(
+    "popin_history",
+    metadata,
+    sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=True),
+    sa.Column("lead", sa.BigInteger, nullable=False, index=True),
+    sa.Column("at", _Instant, nullable=False),
+    sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("kind", sa.String(32), nullable=False),
+    sa.Column("who", sa.String(255)),
+    sa.Column("why", sa.Text),
+)
+
+runs = sa.Table(
+    "popin_runs",
+    metadata,
+    sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=True),
+    sa.Column("source", sa.String(255), nullable=False),
+    sa.Column("run", sa.Text, nullable=False),
+    sa.Column("try_number", sa.Integer, nullable=False),
+    sa.Column("started_at", _Instant, nullable=False),
+    sa.Column("ended_at", _Instant),
+    sa.Column("report", sa.Text),
+)
+
+
+def database_clock(connection: Connection) -> sa.sql.elements.TextClause:
+    """SQL for "now" as epoch seconds by the database's clock.
+
+    :param connection: tells the dialect.
+    """
+    if connection.dialect.name == "sqlite":
+        return sa.text("(julianday('now') - 2440587.5) * 86400.0")
+    return sa.text("CAST(extract(epoch from clock_timestamp()) AS double precision)")
+
+
+def exists(connection: Connection) -> bool:
+    """Whether this database holds a ledger.
+
+    :param connection: any open connection.
+    """
+    return bool(sa.inspect(connection).has_table(ledger.name))
+
+
+def create_or_check(connection: Connection, now: float) -> str:
+    """Create the tables on first use; refuse a ledger that is newer than this code.
+
+    :param connection: inside a write transaction.
+    :param now: the database's clock, epoch seconds.
+    :return: the ledger's id.
+    :raises LedgerError: the ledger's schema version is not the one that this code reads.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _CREATE_LOCK})
+    if not exists(connection):
+        metadata.create_all(connection)
+        connection.execute(
+            ledger.insert(),
+            {"ledger_id": str(uuid.uuid4()), "schema_version": SCHEMA_VERSION, "sequence": 0, "created_at": now},
+        )
+    return check(connection)
+
+
+def check(connection: Connection) -> str:
+    """Read the ledger's id, refusing what this code cannot read.
+
+    :param connection: any open connection.
+    :return: the ledger's id.
+    :raises LedgerError: unreadable or of another schema version.
+    """
+    rows = connection.execute(sa.select(ledger.c.ledger_id, ledger.c.schema_version)).fetchall()
+    if len(rows) != 1:
+        raise LedgerError(f"the table popin_ledger must hold one row, it holds {len(rows)}: this is not a usable ledger")
+    ledger_id, version = rows[0]
+    if version != SCHEMA_VERSION:
+        raise LedgerError(
+            f"the ledger has schema version {version}, this airflow-provider-popin reads version {SCHEMA_VERSION}: "
+            "install the provider version that wrote it, or a newer one"
+        )
+    return str(ledger_id)
