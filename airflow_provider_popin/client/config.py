@@ -1,0 +1,178 @@
+"""How to reach one Popin account: the checked form of an Airflow connection of type ``popin``."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from dataclasses import dataclass, field
+from urllib.parse import SplitResult, urlsplit
+
+from airflow_provider_popin.client.errors import PopinConfigError
+
+PRODUCTION_URL = "https://widget01.popin.to"
+POSTAL_CODE_FIELDS = ("pincode", "pin_code")
+
+# Visible ASCII with inner spaces: everything else is either refused by the HTTP libraries or, above ASCII, encoded
+# by one of them as Latin-1 and by the other as UTF-8.
+_HEADER_TEXT = re.compile(r"[!-~]([ -~]*[!-~])?")
+_URL_TEXT = re.compile(r"[!-~]+")
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientConfig:
+    """One Popin account and the limits of talking to it.
+
+    Every value is checked when the object is made; :class:`~.errors.PopinConfigError` names the connection and the field.
+
+    :param base_url: ``scheme://host[:port][/prefix]``; ``/api/v1`` is appended unless it already ends in it (grade D)
+    :param seller_token: sent as ``X-TOKEN`` (grade D)
+    :param api_key: sent as ``X-API-KEY`` (grade D)
+    :param conn_id: Airflow connection id, for error texts only
+    :param timeout_seconds: limit for a whole exchange, from DNS to the last byte of the reply
+    :param connect_timeout_seconds: limit for DNS, connect and TLS; never more than ``timeout_seconds``
+    :param max_concurrency: how many requests may be under way at once
+    :param requests_per_second: client-side rate limit, 0 for none (Popin documents none, grade U)
+    :param default_region: ISO alpha-2 region for phone numbers written without a country
+    :param postal_code_field: ``pincode`` (grade D) or ``pin_code`` (grade P)
+    :param account: stable name of the account in the ledger
+    :param proxy: URL of an HTTP proxy; wins over the proxies of the environment
+    :param verify: False turns the check of TLS certificates off, a text is the path of a CA bundle
+    """
+
+    base_url: str = PRODUCTION_URL
+    seller_token: str = field(repr=False)
+    api_key: str = field(repr=False)
+    conn_id: str = "popin_default"
+    timeout_seconds: float = 30.0
+    connect_timeout_seconds: float = 5.0
+    max_concurrency: int = 8
+    requests_per_second: float = 5.0
+    default_region: str | None = None
+    postal_code_field: str = "pincode"
+    account: str | None = None
+    proxy: str | None = field(default=None, repr=False)
+    verify: bool | str = True
+
+    def __post_init__(self) -> None:
+        self._check_base_url()
+        self._check_credentials()
+        self._check_limits()
+        self._check_region()
+        self._check_names()
+        self._check_transport()
+
+    @property
+    def account_key(self) -> str:
+        """The account's name in the ledger: ``account``, else 16 hex digits over host and seller token."""
+        if self.account is not None:
+            return self.account
+        parts = urlsplit(self.base_url)
+        host = (parts.hostname or "").rstrip(".")
+        port = parts.port
+        if port is not None and port != _DEFAULT_PORTS[parts.scheme]:
+            host = f"{host}:{port}"
+        return hashlib.sha256(f"{host}\n{self.seller_token}".encode()).hexdigest()[:16]
+
+    def _error(self, name: str, reason: str) -> PopinConfigError:
+        return PopinConfigError(reason, conn_id=self.conn_id, field=name)
+
+    def _set(self, name: str, value: object) -> None:
+        object.__setattr__(self, name, value)
+
+    def _check_base_url(self) -> None:
+        parts = self._split_url("base_url", self.base_url)
+        if "@" in parts.netloc:
+            raise self._error("base_url", "must not hold a user name or password")
+        if parts.query or parts.fragment or "?" in self.base_url or "#" in self.base_url:
+            raise self._error("base_url", "must not have a query or a fragment")
+        prefix = parts.path.rstrip("/")
+        self._set("base_url", f"{parts.scheme}://{parts.netloc.lower()}{prefix}")
+
+    def _split_url(self, name: str, url: object) -> SplitResult:
+        """Split a URL that must have the scheme http or https and a host."""
+        if not isinstance(url, str) or not _URL_TEXT.fullmatch(url):
+            raise self._error(name, "must be a URL without spaces or characters beyond ASCII")
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+        except ValueError:
+            raise self._error(name, "is not a URL") from None
+        if parts.scheme not in _DEFAULT_PORTS or not parts.hostname or port == 0:
+            raise self._error(name, "must begin with http:// or https:// and name a host")
+        return parts
+
+    def _check_credentials(self) -> None:
+        for name in ("seller_token", "api_key"):
+            value: object = getattr(self, name)
+            if value is None or value == "":
+                raise self._error(name, "is missing")
+            if not isinstance(value, str) or not _HEADER_TEXT.fullmatch(value):
+                raise self._error(
+                    name,
+                    "must be ASCII text without line breaks or spaces around it, since it is sent as a header",
+                )
+
+    def _check_limits(self) -> None:
+        for name in ("timeout_seconds", "connect_timeout_seconds"):
+            self._set(name, self._finite(name))
+            if getattr(self, name) <= 0:
+                raise self._error(name, "must be more than 0 seconds")
+        self._set("connect_timeout_seconds", min(self.connect_timeout_seconds, self.timeout_seconds))
+        self._set("requests_per_second", self._finite("requests_per_second"))
+        if self.requests_per_second < 0:
+            raise self._error("requests_per_second", "must not be negative (0 means no limit)")
+        concurrency: object = self.max_concurrency
+        if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
+            raise self._error("max_concurrency", "must be a whole number of at least 1")
+
+    def _finite(self, name: str) -> float:
+        value: object = getattr(self, name)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise self._error(name, "must be a number")
+        try:
+            number = float(value)
+        except OverflowError:
+            raise self._error(name, "must be a finite number") from None
+        if not math.isfinite(number):
+            raise self._error(name, "must be a finite number")
+        return number
+
+    def _check_region(self) -> None:
+        # Imported here: the metadata of phonenumbers is large, and a connection without a region needs none of it.
+        if self.default_region is None or self.default_region == "":
+            self._set("default_region", None)
+            return
+        import phonenumbers
+
+        region: object = self.default_region
+        if not isinstance(region, str) or region.strip().upper() not in phonenumbers.SUPPORTED_REGIONS:
+            raise self._error("default_region", "must be an ISO alpha-2 region, for example IN")
+        self._set("default_region", region.strip().upper())
+
+    def _check_names(self) -> None:
+        if self.postal_code_field not in POSTAL_CODE_FIELDS:
+            raise self._error("postal_code_field", f"must be one of {', '.join(POSTAL_CODE_FIELDS)}")
+        if self.account is None or self.account == "":
+            self._set("account", None)
+            return
+        account: object = self.account
+        if (
+            not isinstance(account, str)
+            or account != account.strip()
+            or len(account) > 64
+            or not account.isprintable()
+        ):
+            raise self._error(
+                "account", "must be printable text of at most 64 characters, without spaces around it"
+            )
+
+    def _check_transport(self) -> None:
+        if self.proxy == "":
+            self._set("proxy", None)
+        if self.proxy is not None:
+            self._split_url("proxy", self.proxy)
+        verify: object = self.verify
+        if not isinstance(verify, bool) and not (isinstance(verify, str) and verify and "\0" not in verify):
+            raise self._error("verify", "must be true, false or the path of a CA bundle")
