@@ -1,0 +1,79 @@
+# Every target sets up what it needs. A machine with make, git and Python 3.11 or newer is enough; uv is used if present.
+
+PYTHON ?= python3
+
+VENV_3 := .venv-3.3
+VENV_2 := .venv-2.11
+PYTHON_3 := $(VENV_3)/bin/python
+PYTHON_2 := $(VENV_2)/bin/python
+INPUTS := pyproject.toml airflow_provider_popin/__init__.py scripts/venv.sh
+
+# Airflow 2.11 does not run on Python 3.13 and newer: another Python on the PATH is taken, if there is one.
+PYTHON_FOR_2 = $(shell bash scripts/python_for_airflow_2.sh "$(PYTHON)")
+
+# Options for pytest: make test PYTEST='-k slots -x'
+PYTEST ?=
+# make demo LEADS=path/to/leads.csv FIELD_MAP='{"lead_id": "Id", "mobile": ["Phone 1", "Phone 2"]}'
+LEADS ?=
+FIELD_MAP ?=
+export LEADS FIELD_MAP
+
+.PHONY: help demo up test check format lint types test-3.3 test-2.11 coverage-3.3 wheel-test constraints clean
+
+help:  ## This list
+	@grep -hE '^[a-z0-9.-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+demo: $(VENV_3)/.installed  ## Book a sample CRM's leads in a local sandbox; LEADS=file.csv FIELD_MAP=json for your own
+	@$(PYTHON_3) -m scripts.demo $(if $(LEADS),--leads "$$LEADS") $(if $(FIELD_MAP),--field-map "$$FIELD_MAP")
+
+up: $(VENV_3)/.installed  ## Airflow's UI and scheduler on 127.0.0.1 with Dags, connections and sandbox; Ctrl-C ends it
+	@$(PYTHON_3) -m scripts.up
+
+test: test-3.3 test-2.11  ## The tests, on Airflow 3.3 and on 2.11
+
+check: lint types coverage-3.3 test-2.11 wheel-test  ## All that CI checks
+
+format: $(VENV_3)/.installed  ## Format the code and repair what the linter can
+	$(PYTHON_3) -m ruff check --fix-only .
+	$(PYTHON_3) -m ruff format .
+
+lint: $(VENV_3)/.installed  ## Format and lint, changing nothing
+	$(PYTHON_3) -m ruff format --check .
+	$(PYTHON_3) -m ruff check .
+
+types: $(VENV_3)/.installed  ## mypy --strict
+	$(PYTHON_3) -m mypy
+
+test-3.3: $(VENV_3)/.installed  ## The tests on Airflow 3.3, every warning an error
+	$(PYTHON_3) -m pytest $(PYTEST)
+
+test-2.11:  ## The tests on Airflow 2.11, our own warnings errors
+	@if [ -n "$(PYTHON_FOR_2)" ]; then $(MAKE) --no-print-directory run-2.11; else \
+		echo; echo '**********************************************************************'; \
+		echo '**  SKIPPED: the tests on Airflow 2.11. It needs Python 3.11 or 3.12. **'; \
+		echo '**********************************************************************'; echo; fi
+
+.PHONY: run-2.11
+run-2.11: $(VENV_2)/.installed
+	$(PYTHON_2) -m pytest $(PYTEST)
+
+coverage-3.3: $(VENV_3)/.installed
+	$(PYTHON_3) -m pytest --cov --cov-report=term $(PYTEST)
+
+wheel-test: $(VENV_3)/.installed  ## Build the wheel, install it into empty environments, ask Airflow about it
+	POPIN_PYTHON_FOR_AIRFLOW_2="$(PYTHON_FOR_2)" $(PYTHON_3) -m pytest -m wheel tests/packaging
+
+constraints:  ## Resolve all dependencies anew and write constraints/ (needs uv)
+	$(PYTHON) -m scripts.update_constraints
+
+clean:  ## Remove the environments and everything else that make made
+	rm -rf $(VENV_3) $(VENV_2) .demo .up .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.* build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV_3)/.installed: constraints/airflow-3.3.txt $(INPUTS)
+	@bash scripts/venv.sh $(VENV_3) $< "$(PYTHON)"
+	@touch $@
+
+$(VENV_2)/.installed: constraints/airflow-2.11.txt $(INPUTS)
+	@bash scripts/venv.sh $(VENV_2) $< "$(PYTHON_FOR_2)"
+	@touch $@

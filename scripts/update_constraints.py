@@ -1,0 +1,60 @@
+"""Resolve all dependencies anew, for each Airflow on each Python it supports, and write ``constraints/``.
+
+Needs uv, and the Pythons on this machine (uv finds them). Where Pythons disagree about a version, the lowest is
+taken: it was found to install on all of them, and the last step installs once more to see that it does.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+AIRFLOWS = {"3.3": ("3.11", "3.12", "3.13"), "2.11": ("3.11", "3.12")}
+# They come with an environment, and no package of ours needs a certain one.
+NOT_PINNED = frozenset({"setuptools", "wheel"})
+HEADER = "# What `make` installs with Airflow {}: runtime, extras and test tools. `make constraints` writes it anew.\n"
+
+
+def main() -> None:
+    """Write one file per Airflow version."""
+    for airflow, pythons in AIRFLOWS.items():
+        print(f"Airflow {airflow} on Python {', '.join(pythons)} ...", flush=True)
+        pins = _lowest([_resolve([f"apache-airflow=={airflow}.*"], python) for python in pythons])
+        lines = "".join(f"{name}=={version}\n" for name, version in sorted(pins.items()))
+        target = ROOT / "constraints" / f"airflow-{airflow}.txt"
+        target.write_text(HEADER.format(airflow) + lines)
+        for python in pythons:
+            _resolve(["--constraint", str(target)], python)
+
+
+def _resolve(arguments: list[str], python: str) -> dict[str, str]:
+    """Install into an empty environment, seeded with pip; return name -> version of all that is in it then."""
+    with tempfile.TemporaryDirectory() as folder:
+        executable = f"{folder}/bin/python"
+        _uv("venv", "--quiet", "--clear", "--seed", "--python", python, folder)
+        package = f"airflow-provider-popin[postgres,salesforce,sandbox] @ {ROOT}"
+        _uv("pip", "install", "--quiet", "--python", executable, package, "--group", "dev", *arguments)
+        frozen = _uv("pip", "freeze", "--quiet", "--python", executable)
+    pairs = (line.split("==", 1) for line in frozen.splitlines() if "==" in line)
+    return {name: version for name, version in pairs if name not in NOT_PINNED}
+
+
+def _uv(*arguments: str) -> str:
+    return subprocess.run(["uv", *arguments], check=True, text=True, stdout=subprocess.PIPE, cwd=ROOT).stdout
+
+
+def _lowest(resolved: list[dict[str, str]]) -> dict[str, str]:
+    pins: dict[str, str] = {}
+    for name, version in (pair for pins_of_one in resolved for pair in pins_of_one.items()):
+        pins[name] = min(pins.get(name, version), version, key=_sort_key)
+    return pins
+
+
+def _sort_key(version: str) -> list[int]:
+    return [int("".join(c for c in part if c.isdigit()) or 0) for part in version.split(".")]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# Make or update a virtual environment with the package (editable), its extras and the tools of development.
+#
+#   scripts/venv.sh DIRECTORY CONSTRAINTS PYTHON
+#
+# Uses uv when it is on the PATH, else Python's own venv and pip.
+set -euo pipefail
+
+directory=$1 constraints=$2 python=$3
+what='.[postgres,salesforce,sandbox]'
+
+if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+    echo "error: Python 3.11 or newer is needed; '$python' is $("$python" --version 2>&1 || echo missing)." >&2
+    echo "       Name one: make PYTHON=/path/to/python3.12 ..." >&2
+    exit 1
+fi
+
+started=$SECONDS
+if command -v uv >/dev/null; then
+    echo "Installing into $directory with uv ($constraints) ..."
+    [ -x "$directory/bin/python" ] || uv venv --quiet --python "$python" "$directory"
+    uv pip install --quiet --python "$directory/bin/python" --constraint "$constraints" --editable "$what" --group dev
+else
+    echo "Installing into $directory with pip ($constraints); the first time takes a few minutes ..."
+    if ! [ -x "$directory/bin/python" ]; then
+        rm -rf "$directory"
+        "$python" -m venv "$directory"
+    fi
+    pip=("$directory/bin/python" -m pip --quiet --disable-pip-version-check install --constraint "$constraints")
+    "${pip[@]}" --upgrade pip # older ones do not know dependency groups
+    "${pip[@]}" --editable "$what" --group dev
+fi
+echo "Installed into $directory in $((SECONDS - started)) s."
