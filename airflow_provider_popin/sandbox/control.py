@@ -1,0 +1,188 @@
+"""`/_sandbox/*`: ask the oracle, set faults, start over. No key is needed, but the caller must be on this machine.
+
+======  ======================  =========================================================================================
+GET     `/_sandbox`             settings, faults in force, all known faults
+GET     `/_sandbox/requests`    `{"requests": [...]}`, oldest first; filters `endpoint`, `lead`, `limit` (the newest so many)
+GET     `/_sandbox/bookings`    `{"bookings": [...]}`; filter `lead`
+GET     `/_sandbox/customers`   `{"customers": [...]}` with the fields as received (test data, in memory only); filter `lead`
+GET     `/_sandbox/stats`       the counts
+GET     `/_sandbox/faults`      the faults in force
+POST    `/_sandbox/faults`      `{"faults": ["schedule:500_after_commit@1"], "seed": 0}` replaces all
+POST    `/_sandbox/reset`       everything as at the start; a body may hold settings that differ until the next reset
+POST    `/_sandbox/outage`      `{"seconds": 0.5}`: all connections reset, port closed for so long
+======  ======================  =========================================================================================
+
+What cannot be done is answered with 400 and a `message`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import asdict
+from datetime import datetime, time
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from airflow_provider_popin.sandbox.faults import ALIASES, KINDS
+from airflow_provider_popin.sandbox.oracle import ENDPOINTS, RequestRow
+from airflow_provider_popin.sandbox.settings import is_loopback
+
+if TYPE_CHECKING:
+    from airflow_provider_popin.sandbox.app import SandboxApp
+
+PREFIX = "/_sandbox"
+ROWS_PER_CHUNK = 1000
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+def make_control(app: SandboxApp) -> Starlette:
+    """
+    The application for everything but the three endpoints.
+
+    :param app: the sandbox.
+    :return: its control application; unknown paths answer 404 as JSON.
+    """
+    control = _Control(app)
+    handlers: list[tuple[str, str, Handler]] = [
+        ("GET", "", control.overview),
+        ("GET", "/requests", control.requests),
+        ("GET", "/bookings", control.bookings),
+        ("GET", "/customers", control.customers),
+        ("GET", "/stats", control.stats),
+        ("GET", "/faults", control.faults),
+        ("POST", "/faults", control.set_faults),
+        ("POST", "/reset", control.reset),
+        ("POST", "/outage", control.outage),
+    ]
+    routes = [
+        Route(PREFIX + path, _local_only(handler), methods=[method]) for method, path, handler in handlers
+    ]
+    return Starlette(routes=routes, exception_handlers={HTTPException: control.failed})
+
+
+class _Control:
+    """The handlers; all run in the server's event loop, so none sees a half-made change."""
+
+    def __init__(self, app: SandboxApp) -> None:
+        self.app = app
+
+    async def overview(self, request: Request) -> Response:
+        world = self.app.world
+        settings = {
+            name: _plain(value) for name, value in asdict(world.settings).items() if name != "api_key"
+        }
+        known = {name: kind.meaning for name, kind in KINDS.items()}
+        return JSONResponse(
+            {
+                "settings": settings,
+                "faults": list(world.plan.specs),
+                "known_faults": known,
+                "aliases": ALIASES,
+            }
+        )
+
+    async def requests(self, request: Request) -> Response:
+        query = request.query_params
+        endpoint, limit = query.get("endpoint"), query.get("limit")
+        if endpoint is not None and endpoint not in ENDPOINTS:
+            raise HTTPException(400, "endpoint: one of {}".format(", ".join(ENDPOINTS)))
+        if limit is not None and not (limit.isascii() and limit.isdigit()):
+            raise HTTPException(400, "limit: a number")
+        rows = self.app.world.oracle.rows(
+            endpoint=endpoint, lead=query.get("lead"), limit=None if limit is None else int(limit)
+        )
+        # Half a million rows at once would keep the endpoints waiting; chunk by chunk they do not.
+        return StreamingResponse(_stream(rows), media_type="application/json")
+
+    async def bookings(self, request: Request) -> Response:
+        return JSONResponse(
+            {"bookings": self.app.world.oracle.booking_rows(lead=request.query_params.get("lead"))}
+        )
+
+    async def customers(self, request: Request) -> Response:
+        return JSONResponse(
+            {"customers": self.app.world.popin.customer_rows(request.query_params.get("lead"))}
+        )
+
+    async def stats(self, request: Request) -> Response:
+        return JSONResponse(self.app.world.stats())
+
+    async def faults(self, request: Request) -> Response:
+        return JSONResponse({"faults": list(self.app.world.plan.specs)})
+
+    async def set_faults(self, request: Request) -> Response:
+        body = await _json_object(request)
+        specs, seed = body.pop("faults", []), body.pop("seed", None)
+        if body or not isinstance(specs, list) or not all(isinstance(spec, str) for spec in specs):
+            raise HTTPException(400, "faults: a list of text; seed: an integer")
+        if isinstance(seed, bool) or not isinstance(seed, int | None):
+            raise HTTPException(400, "seed: an integer")
+        try:
+            self.app.world.set_faults(specs, seed=seed)
+        except ValueError as error:
+            raise HTTPException(400, str(error)) from error
+        return await self.faults(request)
+
+    async def reset(self, request: Request) -> Response:
+        body = await _json_object(request)
+        try:
+            self.app.reset(body)
+        except ValueError as error:
+            raise HTTPException(400, str(error)) from error
+        return await self.overview(request)
+
+    async def outage(self, request: Request) -> Response:
+        seconds = (await _json_object(request)).get("seconds", 0.5)
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds <= 600:
+            raise HTTPException(400, "seconds: from 0 to 600")
+        self.app.outage(float(seconds))
+        return JSONResponse({"seconds": seconds})
+
+    async def failed(self, request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        if error.status_code in (404, 405):
+            self.app.world.oracle.other_paths += 1
+        return JSONResponse({"message": error.detail}, error.status_code, error.headers)
+
+
+def _local_only(handler: Handler) -> Handler:
+    """The oracle knows test leads and needs no key, so it answers this machine only, also with `allow_remote`."""
+
+    async def guarded(request: Request) -> Response:
+        if request.client is None or not is_loopback(request.client.host):
+            raise HTTPException(403, "only from this machine")
+        return await handler(request)
+
+    return guarded
+
+
+async def _json_object(request: Request) -> dict[str, object]:
+    body = await request.body()
+    try:
+        value = json.loads(body) if body else {}
+    except ValueError as error:
+        raise HTTPException(400, "the body is not JSON") from error
+    if not isinstance(value, dict):
+        raise HTTPException(400, "the body is not a JSON object")
+    return value
+
+
+async def _stream(rows: Iterator[RequestRow]) -> AsyncIterator[str]:
+    yield '{"requests":['
+    separator = ""
+    while chunk := list(islice(rows, ROWS_PER_CHUNK)):
+        yield separator + json.dumps(chunk, separators=(",", ":"))[1:-1]
+        separator = ","
+    yield "]}"
+
+
+def _plain(value: object) -> object:
+    return value.isoformat() if isinstance(value, datetime | time) else value

@@ -1,0 +1,330 @@
+"""What really happened: every request that arrived, what was committed, who was booked.
+
+Everything lives in the memory of the server and is touched by its event loop only, so a query in mid-flight sees a
+consistent state, and a client that was killed takes nothing with it. It holds no name, phone or e-mail; a lead is known
+by its `campaign.test_lead`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import islice
+from typing import TypedDict
+
+ENDPOINTS = ("capture", "slots", "schedule")
+
+
+class RequestRow(TypedDict):
+    """
+    One request as the oracle tells it.
+
+    `n` counts per endpoint from 1 since the start or the last reset. `received` is UTC ISO text, `monotonic` the server's
+    monotonic clock in seconds. `faults` names the faults that took effect. `status` is the HTTP status put on the wire,
+    None when there was no answer (reset, or still open). `committed`: a customer was stored or a seat taken. `lead` is
+    the test_lead, `customer_id` the customer captured or scheduled, `open` whether the request is still being handled.
+    """
+
+    endpoint: str
+    n: int
+    method: str
+    received: str
+    monotonic: float
+    faults: list[str]
+    status: int | None
+    committed: bool
+    lead: str | None
+    customer_id: str | None
+    open: bool
+
+
+class BookingRow(TypedDict):
+    """
+    One committed booking as the oracle tells it.
+
+    `request_n` is the `n` of the schedule request, `time` the slot in Popin's spelling, `timezone` the seller's at that
+    moment, `start` UTC ISO text, `join_url` the link that the customer got.
+    """
+
+    request_n: int
+    lead: str | None
+    customer_id: str
+    time: str
+    timezone: str
+    start: str
+    booked: str
+    agent: int | None
+    join_url: str
+
+
+class Stats(TypedDict):
+    """
+    Counts since the start or the last reset.
+
+    Keys of the inner mappings: endpoints (and `all`) for `requests`, `committed`, `peak_requests_per_second` (highest
+    number of arrivals within any one second) and `max_concurrency`; endpoint, then fault name for `faults`; HTTP status,
+    or `none`, for `statuses`. `bookings_per_lead_max` and its kin only see leads that carry a test_lead;
+    `leads_booked_twice` names at most 100 of them. `refused_headers` counts 401, HTML login pages and wrong methods.
+    """
+
+    requests: dict[str, int]
+    committed: dict[str, int]
+    statuses: dict[str, int]
+    faults: dict[str, dict[str, int]]
+    customers: int
+    customers_per_lead_max: int
+    bookings: int
+    bookings_without_lead: int
+    leads_booked: int
+    bookings_per_lead_max: int
+    leads_booked_twice: list[str]
+    bookings_per_customer_max: int
+    bookings_per_slot_max: int
+    free_seats: int
+    peak_requests_per_second: dict[str, int]
+    max_concurrency: dict[str, int]
+    open_requests: int
+    refused_headers: int
+    other_paths: int
+    requests_forgotten: int
+
+
+@dataclass(slots=True, eq=False)
+class RequestRecord:
+    """One request while the sandbox handles it; `RequestRow` says what the fields mean."""
+
+    endpoint: str
+    n: int
+    method: str
+    received: float
+    monotonic: float
+    faults: tuple[str, ...] = ()
+    status: int | None = None
+    committed: bool = False
+    lead: str | None = None
+    customer_id: str | None = None
+    open: bool = True
+
+    def row(self) -> RequestRow:
+        """The record as JSON-ready mapping."""
+        return {
+            "endpoint": self.endpoint,
+            "n": self.n,
+            "method": self.method,
+            "received": _iso(self.received),
+            "monotonic": self.monotonic,
+            "faults": list(self.faults),
+            "status": self.status,
+            "committed": self.committed,
+            "lead": self.lead,
+            "customer_id": self.customer_id,
+            "open": self.open,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Booking:
+    """A booking that took its seat; `BookingRow` says what the fields mean. Times in seconds since the epoch."""
+
+    request_n: int
+    lead: str | None
+    customer_id: str
+    time: str
+    timezone: str
+    start: float
+    booked: float
+    agent: int | None
+    join_url: str
+
+    def row(self) -> BookingRow:
+        """The booking as JSON-ready mapping."""
+        return {
+            "request_n": self.request_n,
+            "lead": self.lead,
+            "customer_id": self.customer_id,
+            "time": self.time,
+            "timezone": self.timezone,
+            "start": _iso(self.start),
+            "booked": _iso(self.booked),
+            "agent": self.agent,
+            "join_url": self.join_url,
+        }
+
+
+class Oracle:
+    """
+    Witness of one life of the sandbox (from start or reset to the next reset).
+
+    :param keep_requests: newest requests kept in detail; older ones are only counted.
+    """
+
+    def __init__(self, *, keep_requests: int) -> None:
+        self.records: deque[RequestRecord] = deque(maxlen=keep_requests)
+        self.bookings: list[Booking] = []
+        self.refused_headers = 0
+        self.other_paths = 0
+        self._arrived: Counter[str] = Counter()
+        self._committed: Counter[str] = Counter()
+        self._statuses: Counter[str] = Counter()
+        self._faults: dict[str, Counter[str]] = {endpoint: Counter() for endpoint in ENDPOINTS}
+        self._customers: Counter[str] = Counter()
+        self._booked: Counter[str] = Counter()
+        self._booked_customers: Counter[str] = Counter()
+        self._load = {name: _Load() for name in (*ENDPOINTS, "all")}
+
+    def arrived(self, endpoint: str, method: str) -> RequestRecord:
+        """
+        Note a request whose headers have arrived.
+
+        :param endpoint: one of `ENDPOINTS`.
+        :param method: HTTP method.
+        :return: its record, to be filled in; `left` closes it.
+        """
+        now = time.monotonic()
+        self._arrived[endpoint] += 1
+        record = RequestRecord(endpoint, self._arrived[endpoint], method, time.time(), now)
+        self.records.append(record)
+        self._load[endpoint].enter(now)
+        self._load["all"].enter(now)
+        return record
+
+    def left(self, record: RequestRecord) -> None:
+        """
+        Note that a request is over, answered or not.
+
+        :param record: what `arrived` returned.
+        """
+        record.open = False
+        self._load[record.endpoint].inside -= 1
+        self._load["all"].inside -= 1
+        self._statuses["none" if record.status is None else str(record.status)] += 1
+
+    def struck(self, record: RequestRecord, faults: Sequence[str]) -> None:
+        """
+        Note the faults that strike a request.
+
+        :param record: what `arrived` returned.
+        :param faults: names of the faults.
+        """
+        record.faults = tuple(faults)
+        self._faults[record.endpoint].update(faults)
+
+    def committed(self, record: RequestRecord) -> None:
+        """
+        Note that a request had its effect, at the moment it has it.
+
+        :param record: what `arrived` returned.
+        """
+        record.committed = True
+        self._committed[record.endpoint] += 1
+
+    def captured(self, lead: str | None) -> None:
+        """
+        Note a new customer.
+
+        :param lead: its test_lead.
+        """
+        if lead is not None:
+            self._customers[lead] += 1
+
+    def booked(self, booking: Booking) -> None:
+        """
+        Note a booking at the moment it takes its seat.
+
+        :param booking: the booking.
+        """
+        self.bookings.append(booking)
+        self._booked_customers[booking.customer_id] += 1
+        if booking.lead is not None:
+            self._booked[booking.lead] += 1
+
+    def rows(
+        self, *, endpoint: str | None = None, lead: str | None = None, limit: int | None = None
+    ) -> Iterator[RequestRow]:
+        """
+        The requests kept, oldest first.
+
+        :param endpoint: only of this endpoint.
+        :param lead: only of this test_lead.
+        :param limit: only the newest so many (after the filters).
+        :return: rows, made one by one from a copy of the list.
+        """
+        kept: list[RequestRecord] = [
+            record
+            for record in self.records
+            if (endpoint is None or record.endpoint == endpoint) and (lead is None or record.lead == lead)
+        ]
+        first = 0 if limit is None else max(0, len(kept) - limit)
+        return (record.row() for record in islice(kept, first, None))
+
+    def booking_rows(self, *, lead: str | None = None) -> list[BookingRow]:
+        """
+        The bookings, oldest first.
+
+        :param lead: only of this test_lead.
+        :return: rows.
+        """
+        return [booking.row() for booking in self.bookings if lead is None or booking.lead == lead]
+
+    def stats(self, *, customers: int, free_seats: int, bookings_per_slot_max: int) -> Stats:
+        """
+        The counts.
+
+        :param customers: customers stored.
+        :param free_seats: seats free in slots to come.
+        :param bookings_per_slot_max: most bookings in one slot.
+        :return: the counts, see `Stats`.
+        """
+        return {
+            "requests": _by_endpoint(self._arrived),
+            "committed": _by_endpoint(self._committed),
+            "statuses": dict(self._statuses),
+            "faults": {endpoint: dict(counts) for endpoint, counts in self._faults.items()},
+            "customers": customers,
+            "customers_per_lead_max": max(self._customers.values(), default=0),
+            "bookings": len(self.bookings),
+            "bookings_without_lead": len(self.bookings) - self._booked.total(),
+            "leads_booked": len(self._booked),
+            "bookings_per_lead_max": max(self._booked.values(), default=0),
+            "leads_booked_twice": list(islice((lead for lead, n in self._booked.items() if n > 1), 100)),
+            "bookings_per_customer_max": max(self._booked_customers.values(), default=0),
+            "bookings_per_slot_max": bookings_per_slot_max,
+            "free_seats": free_seats,
+            "peak_requests_per_second": {name: load.peak for name, load in self._load.items()},
+            "max_concurrency": {name: load.inside_max for name, load in self._load.items()},
+            "open_requests": self._load["all"].inside,
+            "refused_headers": self.refused_headers,
+            "other_paths": self.other_paths,
+            "requests_forgotten": self._arrived.total() - len(self.records),
+        }
+
+
+class _Load:
+    """Arrivals within one second, and requests inside at once, with their highest values."""
+
+    __slots__ = ("inside", "inside_max", "peak", "recent")
+
+    def __init__(self) -> None:
+        self.inside = 0
+        self.inside_max = 0
+        self.peak = 0
+        self.recent: deque[float] = deque()
+
+    def enter(self, now: float) -> None:
+        self.inside += 1
+        self.inside_max = max(self.inside_max, self.inside)
+        self.recent.append(now)
+        while self.recent[0] <= now - 1.0:
+            self.recent.popleft()
+        self.peak = max(self.peak, len(self.recent))
+
+
+def _by_endpoint(counts: Counter[str]) -> dict[str, int]:
+    return {**{endpoint: counts[endpoint] for endpoint in ENDPOINTS}, "all": counts.total()}
+
+
+def _iso(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat()

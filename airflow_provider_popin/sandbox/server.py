@@ -1,0 +1,141 @@
+"""The sandbox as a running server, in a thread of the process that asks for it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
+from types import TracebackType
+from typing import Self, TypeVar
+
+from airflow_provider_popin.sandbox.oracle import BookingRow, RequestRow, Stats
+from airflow_provider_popin.sandbox.popin import CustomerRow
+from airflow_provider_popin.sandbox.runner import Runner
+from airflow_provider_popin.sandbox.settings import SandboxSettings
+
+START_SECONDS = 10.0
+
+T = TypeVar("T")
+
+
+class SandboxServer:
+    """
+    A sandbox that runs while its `with` block does. Any number may run at once.
+
+    :param settings: how it behaves; the defaults suit most tests.
+    :param access_log: log method, path and status of each request (never a body) to `airflow_provider_popin.sandbox.app`.
+    """
+
+    def __init__(self, settings: SandboxSettings | None = None, *, access_log: bool = False) -> None:
+        self.settings = SandboxSettings() if settings is None else settings
+        self.port = 0
+        self._runner = Runner(self.settings, access_log=access_log)
+        self._thread: threading.Thread | None = None
+
+    def __enter__(self) -> Self:
+        """
+        Start; the port is open when this returns.
+
+        :raises OSError: the port is taken.
+        """
+        self.port = self._runner.bind()
+        self._thread = threading.Thread(target=self._runner.run, name="popin-sandbox", daemon=True)
+        self._thread.start()
+        if not self._runner.started_event.wait(START_SECONDS):  # pragma: no cover - no known way to get here
+            raise RuntimeError("the sandbox did not start")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop: open requests are cut off. What the oracle knows can still be read."""
+        assert self._thread is not None
+        self._runner.stop()
+        self._thread.join()
+        self._thread = None
+
+    @property
+    def url(self) -> str:
+        """Base URL without a path, like `http://127.0.0.1:41234`."""
+        host = f"[{self.settings.host}]" if ":" in self.settings.host else self.settings.host
+        return "http://%s:%d" % (host, self.port)
+
+    def bookings(self, *, lead: str | None = None) -> list[BookingRow]:
+        """
+        Bookings committed, oldest first.
+
+        :param lead: only of this test_lead.
+        """
+        return self._ask(lambda: self._runner.app.world.oracle.booking_rows(lead=lead))
+
+    def requests(
+        self, *, endpoint: str | None = None, lead: str | None = None, limit: int | None = None
+    ) -> list[RequestRow]:
+        """
+        Requests received by the three endpoints, oldest first.
+
+        :param endpoint: only of this endpoint.
+        :param lead: only of this test_lead.
+        :param limit: only the newest so many.
+        """
+        return self._ask(
+            lambda: list(self._runner.app.world.oracle.rows(endpoint=endpoint, lead=lead, limit=limit))
+        )
+
+    def customers(self, *, lead: str | None = None) -> list[CustomerRow]:
+        """
+        Customers captured, oldest first, with the fields as received.
+
+        :param lead: only of this test_lead.
+        """
+        return self._ask(lambda: self._runner.app.world.popin.customer_rows(lead))
+
+    def stats(self) -> Stats:
+        """The oracle's counts."""
+        return self._ask(lambda: self._runner.app.world.stats())
+
+    def set_faults(self, *specs: str, seed: int | None = None) -> None:
+        """
+        Replace all faults; requests are counted for them from 1 again.
+
+        :param specs: like `schedule:500_after_commit@1`; none ends all faults.
+        :param seed: seed of the probabilities, None for the one of the settings.
+        :raises FaultError: a specification cannot be used; then the old faults stay.
+        """
+        self._ask(lambda: self._runner.app.world.set_faults(specs, seed=seed))
+
+    def reset(self, **changes: object) -> None:
+        """
+        Forget everything and behave as at the start.
+
+        :param changes: settings that differ until the next reset.
+        :raises ValueError: a change cannot be made; then nothing happens.
+        """
+        self._ask(lambda: self._runner.app.reset(changes))
+
+    def stop_listening(self) -> None:
+        """Reset all connections and close the port: new connections are refused until `start_listening`."""
+        self._await(self._runner.server.stop_listening)
+
+    def start_listening(self) -> None:
+        """Open the same port again."""
+        self._await(self._runner.server.start_listening)
+
+    def _ask(self, question: Callable[[], T]) -> T:
+        """Ask in the server's loop, where nothing changes meanwhile; directly when there is no loop (any more)."""
+        if self._thread is None:
+            return question()
+        answer: Future[T] = Future()
+
+        def ask() -> None:
+            try:
+                answer.set_result(question())
+            except ValueError as error:
+                answer.set_exception(error)
+
+        self._runner.loop.call_soon_threadsafe(ask)
+        return answer.result()
+
+    def _await(self, action: Callable[[], Coroutine[object, object, None]]) -> None:
+        asyncio.run_coroutine_threadsafe(action(), self._runner.loop).result()

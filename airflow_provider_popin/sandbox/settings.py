@@ -1,0 +1,158 @@
+"""All options of the sandbox, checked in one place, from Python, JSON or the command line."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from datetime import datetime, time
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from airflow_provider_popin.sandbox.faults import parse_fault
+from airflow_provider_popin.sandbox.grid import parse_time
+
+REFUSALS = ("422", "status0")
+FIXED_AT_START = frozenset({"host", "port", "allow_remote"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SandboxSettings:
+    """
+    What the sandbox is told at its start, or by a reset.
+
+    :param host: address to listen on; anything but a loopback address needs `allow_remote`.
+    :param port: TCP port; 0 takes any free one.
+    :param allow_remote: listen on an address that other machines can reach. The oracle is then open to them too.
+    :param api_key: the expected `X-API-KEY`.
+    :param token: the expected `X-TOKEN` (seller token).
+    :param timezone: IANA name of the seller's timezone (D: Asia/Kolkata in the samples).
+    :param opens: first slot of a day, seller's time.
+    :param closes: no slot starts at or after this time; 00:00 means the end of the day.
+    :param days: days offered, today included. How far Popin looks ahead is U.
+    :param slot_minutes: distance between slots in minutes, `slotDiff` in the reply (D: 15).
+    :param seats_per_slot: calls that one slot takes. How many Popin takes is U.
+    :param slots: the whole list of slots in Popin's spelling (`Thu, 25 Sep 2025 03:15 PM`), instead of hours and days.
+    :param now: aware instant at which the sandbox's clock stands still; None is the real clock.
+    :param latency_ms: milliseconds that every request to the three endpoints waits before it is handled.
+    :param refusal: how a taken, past or malformed time is refused (U, so both exist): `422` with an errors map, or
+        `status0`: `{"status": 0}` under HTTP 200.
+    :param same_mobile_same_customer: whether a mobile captured twice gets the same customer_id (U).
+    :param dashboard_url: join link of calls with `native` false and no `url` of their own.
+    :param faults: fault specifications, see `airflow_provider_popin.sandbox.faults`.
+    :param seed: seed of the faults that fire by probability.
+    :param keep_requests: newest requests that the oracle keeps in detail; counts go on beyond it.
+    :raises ValueError: a value is unusable; the text names it.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 0
+    allow_remote: bool = False
+    api_key: str = field(default="sandbox-api-key", repr=False)
+    token: str = field(default="51", repr=False)
+    timezone: str = "Asia/Kolkata"
+    opens: time = time(10, 0)
+    closes: time = time(22, 0)
+    days: int = 7
+    slot_minutes: int = 15
+    seats_per_slot: int = 1
+    slots: tuple[str, ...] | None = None
+    now: datetime | None = None
+    latency_ms: float = 0.0
+    refusal: str = "422"
+    same_mobile_same_customer: bool = False
+    dashboard_url: str = "https://shop.example.com/live"
+    faults: tuple[str, ...] = ()
+    seed: int = 0
+    keep_requests: int = 500_000
+
+    def __post_init__(self) -> None:
+        if not self.allow_remote and not is_loopback(self.host):
+            raise ValueError(f"host: {self.host} is not a loopback address; --allow-remote permits it")
+        check_timezone(self.timezone)
+        if self.now is not None and self.now.tzinfo is None:
+            raise ValueError("now: needs an offset from UTC")
+        if self.refusal not in REFUSALS:
+            raise ValueError("refusal: one of {}".format(", ".join(REFUSALS)))
+        if self.closes != time(0, 0) and self.closes <= self.opens:
+            raise ValueError("closes: must be later than opens (00:00 is the end of the day)")
+        self._check_numbers()
+        for text in self.slots or ():
+            parse_time(text)
+        for spec in self.faults:
+            parse_fault(spec)
+
+    def _check_numbers(self) -> None:
+        limits: tuple[tuple[str, float, float, float], ...] = (
+            ("port", self.port, 0, 65535),
+            ("days", self.days, 0, 3660),
+            ("slot_minutes", self.slot_minutes, 1, 1440),
+            ("seats_per_slot", self.seats_per_slot, 1, 1_000_000),
+            ("latency_ms", self.latency_ms, 0, 600_000),
+            ("keep_requests", self.keep_requests, 1, 5_000_000),
+        )
+        for name, value, low, high in limits:
+            if not low <= value <= high:
+                raise ValueError(f"{name}: must be from {low} to {high}")
+
+    def changed(self, changes: Mapping[str, object]) -> SandboxSettings:
+        """
+        These settings with some values replaced, as a reset does.
+
+        :param changes: field names and values, either of the field's type or as JSON has them (`opens`/`closes` as
+            `HH:MM`, `now` as ISO text, lists for tuples). Host, port and allow_remote are fixed at the start.
+        :return: new settings.
+        :raises ValueError: an unknown or fixed name, or an unusable value.
+        """
+        known = {item.name for item in fields(self)} - FIXED_AT_START
+        unknown = sorted(set(changes) - known)
+        if unknown:
+            raise ValueError("unknown setting {}; known: {}".format(", ".join(unknown), ", ".join(sorted(known))))
+        values = {name: _from_json(name, value, getattr(self, name)) for name, value in changes.items()}
+        return replace(self, **values)  # type: ignore[arg-type]  # checked one by one above
+
+
+def check_timezone(name: str) -> str:
+    """
+    Refuse what is no IANA timezone.
+
+    :param name: timezone name.
+    :return: the same name.
+    :raises ValueError: no such timezone.
+    """
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise ValueError(f"timezone: {name} is no IANA timezone") from error
+    return name
+
+
+def is_loopback(host: str) -> bool:
+    """
+    Whether an address is this machine only.
+
+    :param host: IP address or `localhost`.
+    """
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _from_json(name: str, value: object, old: object) -> object:
+    if name in ("opens", "closes") and isinstance(value, str):
+        return time.fromisoformat(value)
+    if name == "now" and isinstance(value, str):
+        return datetime.fromisoformat(value)
+    if name in ("slots", "faults") and isinstance(value, (list, tuple)):
+        if not all(isinstance(item, str) for item in value):
+            raise ValueError(f"{name}: a list of text")
+        return tuple(value)
+    if name in ("slots", "now") and (value is None or isinstance(value, datetime)):
+        return value
+    if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(value) is not type(old):
+        raise ValueError(f"{name}: {type(old).__name__} expected")
+    return value

@@ -1,0 +1,112 @@
+"""The server's end of every connection: real TCP resets, and bodies that count although the client is gone."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+
+try:
+    from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol as HttpProtocol
+except ImportError:  # pragma: no cover - httptools is optional, h11 comes with uvicorn
+    from uvicorn.protocols.http.h11_impl import H11Protocol as HttpProtocol  # type: ignore[assignment]
+
+RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+
+Peer = tuple[str, int]
+
+
+class Connections:
+    """Open connections by the client's address, which an ASGI application knows as `scope["client"]`."""
+
+    def __init__(self) -> None:
+        self._open: dict[Peer, asyncio.Transport] = {}
+
+    def opened(self, peer: Peer, transport: asyncio.Transport) -> None:
+        """
+        Note a new connection.
+
+        :param peer: the client's address.
+        :param transport: the connection.
+        """
+        self._open[peer] = transport
+
+    def closed(self, peer: Peer, transport: asyncio.Transport) -> None:
+        """
+        Forget a connection.
+
+        :param peer: the client's address.
+        :param transport: the connection.
+        """
+        # The client may have used the same port again before we hear that the first connection is over.
+        if self._open.get(peer) is transport:
+            del self._open[peer]
+
+    def close(self, peer: Peer) -> None:
+        """
+        Close one connection in the ordinary way, after what was written has been sent.
+
+        :param peer: the client's address.
+        """
+        transport = self._open.get(peer)
+        if transport is not None:
+            transport.close()
+
+    def reset(self, peer: Peer) -> None:
+        """
+        Reset one connection: the client sees ECONNRESET, what is unsent is thrown away.
+
+        :param peer: the client's address.
+        """
+        transport = self._open.get(peer)
+        if transport is not None:
+            _reset(transport)
+
+    def reset_all(self) -> None:
+        """Reset every connection."""
+        for transport in list(self._open.values()):
+            _reset(transport)
+
+
+class SandboxProtocol(HttpProtocol):
+    """uvicorn's protocol for one connection, known to `Connections`."""
+
+    registry: Connections
+    peer: Peer
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """
+        Open.
+
+        :param transport: the connection.
+        """
+        super().connection_made(transport)
+        self.peer = self.client or ("", 0)
+        self.registry.opened(self.peer, transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """
+        Close, but let handlers first read a body that has arrived as a whole: a server that received a booking makes it,
+        whether or not the client still lives.
+
+        :param exc: why, None for an ordinary end.
+        """
+        self.registry.closed(self.peer, self.transport)
+        self.loop.call_soon(super().connection_lost, exc)
+
+
+def protocol_for(registry: Connections) -> type[SandboxProtocol]:
+    """
+    A protocol class for one server; uvicorn makes the instances and passes no arguments of ours.
+
+    :param registry: where the connections are kept.
+    :return: the class.
+    """
+    return type("BoundProtocol", (SandboxProtocol,), {"registry": registry})
+
+
+def _reset(transport: asyncio.Transport) -> None:
+    raw = transport.get_extra_info("socket")
+    if raw is not None and raw.fileno() >= 0:
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+    transport.abort()
