@@ -1,7 +1,7 @@
 """Resolve all dependencies anew, for each Airflow on each Python it supports, and write ``constraints/``.
 
-Needs uv, and the Pythons on this machine (uv finds them). Where Pythons disagree about a version, the lowest is
-taken: it was found to install on all of them, and the last step installs once more to see that it does.
+Needs uv, and the Pythons on this machine (uv finds them). Where Pythons disagree about a version, the lowest
+is taken, and the last step installs once more on each of them to see that it can be.
 """
 
 from __future__ import annotations
@@ -14,7 +14,10 @@ ROOT = Path(__file__).parents[1]
 AIRFLOWS = {"3.3": ("3.11", "3.12", "3.13"), "2.11": ("3.11", "3.12")}
 # They come with an environment, and no package of ours needs a certain one.
 NOT_PINNED = frozenset({"setuptools", "wheel"})
-HEADER = "# What `make` installs with Airflow {}: runtime, extras and test tools. `make constraints` writes it anew.\n"
+HEADER = (
+    "# What `make` installs with Airflow {}: runtime, extras and test tools. "
+    "`make constraints` writes it anew.\n"
+)
 
 
 def main() -> None:
@@ -30,7 +33,7 @@ def main() -> None:
 
 
 def _resolve(arguments: list[str], python: str) -> dict[str, str]:
-    """Install into an empty environment, seeded with pip; return name -> version of all that is in it then."""
+    """Install into an empty environment, seeded with pip; return name -> version of what is in it then."""
     with tempfile.TemporaryDirectory() as folder:
         executable = f"{folder}/bin/python"
         _uv("venv", "--quiet", "--clear", "--seed", "--python", python, folder)

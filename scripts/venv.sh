@@ -10,7 +10,8 @@ directory=$1 constraints=$2 python=$3
 what='.[postgres,salesforce,sandbox]'
 
 if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
-    echo "error: Python 3.11 or newer is needed; '$python' is $("$python" --version 2>&1 || echo missing)." >&2
+    found=$("$python" --version 2>/dev/null || echo "not there")
+    echo "error: Python 3.11 or newer is needed; '$python' is $found." >&2
     echo "       Name one: make PYTHON=/path/to/python3.12 ..." >&2
     exit 1
 fi
@@ -26,7 +27,7 @@ else
         rm -rf "$directory"
         "$python" -m venv "$directory"
     fi
-    pip=("$directory/bin/python" -m pip --quiet --disable-pip-version-check install --constraint "$constraints")
+    pip=("$directory/bin/python" -m pip -qq --disable-pip-version-check install --constraint "$constraints")
     "${pip[@]}" --upgrade pip # older ones do not know dependency groups
     "${pip[@]}" --editable "$what" --group dev
 fi

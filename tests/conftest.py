@@ -87,9 +87,10 @@ def set_connection(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 @pytest.fixture(scope="session")
 def _sandbox_server() -> Iterator[SandboxServer]:
-    from airflow_provider_popin.sandbox.server import SandboxServer, SandboxSettings
+    from airflow_provider_popin.sandbox.server import SandboxServer
+    from airflow_provider_popin.sandbox.settings import SandboxSettings
 
-    with SandboxServer(SandboxSettings(api_key=API_KEY, seller_token=SELLER_TOKEN)) as server:
+    with SandboxServer(SandboxSettings(api_key=API_KEY, token=SELLER_TOKEN)) as server:
         yield server
 
 

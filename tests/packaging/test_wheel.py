@@ -1,0 +1,134 @@
+"""The wheel holds the package and nothing else, and works in an empty environment with each Airflow.
+
+Marked ``wheel`` and run by ``make wheel-test``: it builds, and installs two Airflows.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from email.message import Message
+from email.parser import Parser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import airflow_provider_popin
+
+pytestmark = pytest.mark.wheel
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = "airflow_provider_popin"
+
+IMPORT_ALL = """
+import importlib, pkgutil, airflow_provider_popin as package
+names = [module.name for module in pkgutil.walk_packages(package.__path__, package.__name__ + ".")]
+chosen = [n for n in names if not n.startswith(package.__name__ + ".sandbox") and not n.endswith("__main__")]
+for name in chosen:
+    importlib.import_module(name)
+assert "/site-packages/" in package.__file__, package.__file__
+print(len(chosen))
+"""
+
+
+def run(*command: str | Path, **environment: str) -> str:
+    """Run a command outside the checkout; return its standard output."""
+    ran = subprocess.run(
+        [str(part) for part in command],
+        cwd=environment.get("AIRFLOW_HOME", ROOT),
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    return ran.stdout
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the source distribution, and the wheel from that."""
+    folder = tmp_path_factory.mktemp("dist")
+    run(sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, ROOT)
+    [built] = folder.glob("*.whl")
+    return built
+
+
+def python_for(airflow: str) -> str:
+    if airflow != "2.11":
+        return sys.executable
+    named = os.environ.get("POPIN_PYTHON_FOR_AIRFLOW_2", sys.executable if sys.version_info < (3, 13) else "")
+    if not named:
+        pytest.skip("NOT TESTED with Airflow 2.11: it needs Python 3.11 or 3.12")
+    return named
+
+
+def install(wheel: Path, airflow: str, folder: Path) -> Path:
+    """Install the wheel and its dependencies into an empty environment; return the folder of its programs."""
+    python, bin_folder = python_for(airflow), folder / "venv" / "bin"
+    constraints = ROOT / "constraints" / f"airflow-{airflow}.txt"
+    if shutil.which("uv"):
+        run("uv", "venv", "--quiet", "--python", python, folder / "venv")
+        run("uv", "pip", "install", "--quiet", "--python", bin_folder / "python", "-c", constraints, wheel)
+    else:
+        run(python, "-m", "venv", folder / "venv")
+        run(bin_folder / "python", "-m", "pip", "install", "-qq", "--no-compile", "-c", constraints, wheel)
+    return bin_folder
+
+
+def metadata_of(wheel: Path) -> Message:
+    with zipfile.ZipFile(wheel) as archive:
+        [name] = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
+        return Parser().parsestr(archive.read(name).decode())
+
+
+def test_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
+    source = {
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / PACKAGE).rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+    info = f"{PACKAGE}-{airflow_provider_popin.__version__}.dist-info"
+    assert {name for name in names if not name.startswith(f"{info}/")} == source
+    assert f"{PACKAGE}/py.typed" in source
+    assert {f"{info}/entry_points.txt", f"{info}/licenses/LICENSE"} <= names
+
+
+def test_wheel_metadata(wheel: Path) -> None:
+    metadata = metadata_of(wheel)
+    assert metadata["Name"] == "airflow-provider-popin"
+    assert metadata["Version"] == airflow_provider_popin.__version__
+    assert metadata["License-Expression"] == "Apache-2.0"
+    assert set(metadata.get_all("Provides-Extra", [])) == {"postgres", "salesforce", "sandbox"}
+    assert not any(" @ " in requirement for requirement in metadata.get_all("Requires-Dist", []))
+
+
+@pytest.mark.parametrize("airflow", ["3.3", "2.11"])
+def test_wheel_in_an_empty_environment(wheel: Path, airflow: str, tmp_path: Path) -> None:
+    programs = install(wheel, airflow, tmp_path)
+    home = tmp_path / "home"
+    home.mkdir()
+    settings = {
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db",
+        "AIRFLOW__CORE__DAGS_FOLDER": str(home),
+    }
+
+    def ask(*command: str) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = json.loads(
+            run(programs / "airflow", *command, "--output", "json", **settings)
+        )
+        return found
+
+    assert run(programs / "airflow", "version", **settings).strip().startswith(f"{airflow}.")
+    [provider] = [row for row in ask("providers", "list") if row["package_name"] == "airflow-provider-popin"]
+    assert provider["version"] == airflow_provider_popin.__version__
+    [hook] = [row for row in ask("providers", "hooks") if row["connection_type"] == "popin"]
+    assert hook["class"] == f"{PACKAGE}.hooks.popin.PopinHook"
+    assert int(run(programs / "python", "-c", IMPORT_ALL, **settings).splitlines()[-1]) > 10
