@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime, timedelta
-from functools import lru_cache
+from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 from airflow_provider_popin.client.errors import PopinInputError, PopinReplyError
@@ -41,6 +40,14 @@ def load_timezone(name: object) -> ZoneInfo:
         raise PopinInputError("is not an IANA timezone", code="timezone_unknown", field="timezone") from None
 
 
+def is_popin_time(text: object) -> bool:
+    """Whether a value has the shape of a slot string; the date may still be none.
+
+    :param text: anything
+    """
+    return isinstance(text, str) and _SLOT_TIME.fullmatch(text) is not None
+
+
 def parse_popin_time(text: str, timezone: str) -> datetime:
     """The instant of a slot string.
 
@@ -51,22 +58,17 @@ def parse_popin_time(text: str, timezone: str) -> datetime:
         ``time_ambiguous`` or ``time_nonexistent`` (a DST change doubles or removes it), ``timezone_unknown``
     """
     zone = load_timezone(timezone)
-    match = _SLOT_TIME.fullmatch(text) if isinstance(text, str) else None
+    match = _SLOT_TIME.fullmatch(text)
     if match is None:
         raise _time_error("time_malformed")
+    year, month, day = int(match["year"]), _MONTHS.index(match["month"]) + 1, int(match["day"])
     try:
-        local = datetime(
-            int(match["year"]),
-            _MONTHS.index(match["month"]) + 1,
-            int(match["day"]),
-            _hour(match),
-            int(match["minute"]),
-        )
+        local = datetime(year, month, day, _hour(match), int(match["minute"]), tzinfo=zone)
     except ValueError:
         raise _time_error("time_malformed") from None
     if _DAYS[local.weekday()] != match["weekday"]:
         raise _time_error("time_weekday")
-    return _to_utc(local, zone)
+    return _to_utc(local)
 
 
 def format_popin_time(instant: datetime, timezone: str) -> str:
@@ -81,12 +83,12 @@ def format_popin_time(instant: datetime, timezone: str) -> str:
     if instant.utcoffset() is None:
         raise _time_error("time_naive")
     try:
-        local = instant.astimezone(zone).replace(tzinfo=None)
+        local = instant.astimezone(zone)
     except (OverflowError, ValueError):
         raise _time_error("time_malformed") from None
     if local.second or local.microsecond:
         raise _time_error("time_seconds")
-    _to_utc(local, zone)
+    _to_utc(local)
     half = "AM" if local.hour < 12 else "PM"
     return (
         f"{_DAYS[local.weekday()]}, {local.day:02} {_MONTHS[local.month - 1]} {local.year:04}"
@@ -196,16 +198,17 @@ def _hour(match: re.Match[str]) -> int:
     return int(match["hour"]) % 12 + (12 if match["half"] == "PM" else 0)
 
 
-def _to_utc(local: datetime, zone: ZoneInfo) -> datetime:
+def _to_utc(local: datetime) -> datetime:
     """The one instant of a local time, or an error if there are two or none."""
     try:
-        first = local.replace(tzinfo=zone, fold=0).astimezone(UTC)
-        second = local.replace(tzinfo=zone, fold=1).astimezone(UTC)
-        back = first.astimezone(zone).replace(tzinfo=None, fold=0)
+        first = local.replace(fold=0).astimezone(UTC)
+        second = local.replace(fold=1).astimezone(UTC)
+        back = first.astimezone(local.tzinfo)
     except (OverflowError, ValueError):
         raise _time_error("time_malformed") from None
     if first == second:
         return first
+    # Two times in one zone compare by what the clock shows.
     raise _time_error("time_ambiguous" if back == local else "time_nonexistent")
 
 

@@ -1,0 +1,98 @@
+"""Popin's replies as values. Pure functions that survive any bytes and any JSON."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Final
+
+from airflow_provider_popin.client.models import Customer, ScheduledCall
+
+# Opaque text, but it has to fit a database column and a header of a log line.
+_CUSTOMER_ID = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029]{1,255}")
+_SHORT_TEXT = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029]{1,100}")
+# Shown as a link in Airflow's UI: nothing but http and https, or a reply could plant a script there.
+_JOIN_URL = re.compile(r"https?://[^\s\x00-\x20\x7f-\x9f\ud800-\udfff]{1,2040}", re.IGNORECASE)
+
+
+class _NotJson:
+    """Stands for a body that is no JSON, and for a member that a reply gives twice."""
+
+    def __repr__(self) -> str:
+        return "NOT_JSON"
+
+
+NOT_JSON: Final = _NotJson()
+
+
+def decode_json(body: bytes) -> object:
+    """The JSON value of a body, or :data:`NOT_JSON`.
+
+    Stricter than the standard library: NaN and Infinity are no JSON, and a member that an object names twice is of no
+    known type, since nobody can say which of the two was meant. A byte order mark is forgiven.
+
+    :param body: any bytes
+    """
+    try:
+        text = body.decode("utf-8-sig")
+        return json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_object)
+    # The exceptions hold the body, so they must not live on as a cause: nothing is raised from here.
+    except (ValueError, RecursionError):
+        return NOT_JSON
+
+
+def is_number(value: object) -> bool:
+    """Whether a JSON value is a number; true and false are not.
+
+    :param value: any JSON value
+    """
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def parse_customer(payload: Mapping[str, object]) -> Customer | None:
+    """The customer of a success reply of capture.
+
+    :param payload: the reply, whose ``status`` was checked before
+    :return: None without a usable ``customer_id``: non-empty text of at most 255 printable characters
+    """
+    customer_id = payload.get("customer_id")
+    if not isinstance(customer_id, str) or not customer_id.strip() or not _CUSTOMER_ID.fullmatch(customer_id):
+        return None
+    url = _matching(_JOIN_URL, payload.get("url"))
+    complete = url is not None and isinstance(payload.get("message"), str)
+    return Customer(customer_id=customer_id, url=url, incomplete=not complete)
+
+
+def parse_scheduled_call(payload: Mapping[str, object]) -> ScheduledCall:
+    """What a success reply of schedule says about the call. The echoed name and phone number are not kept.
+
+    :param payload: the reply, whose ``status`` was checked before
+    """
+    schedule = payload.get("schedule")
+    data = schedule.get("data") if isinstance(schedule, Mapping) else None
+    if not isinstance(data, Mapping):
+        data = {}
+    time = _matching(_SHORT_TEXT, data.get("time"))
+    timezone = _matching(_SHORT_TEXT, data.get("timezone"))
+    echoed = isinstance(data.get("name"), str) and isinstance(payload.get("data"), str)
+    return ScheduledCall(time=time, timezone=timezone, incomplete=not (time and timezone and echoed))
+
+
+def _refuse_constant(_name: str) -> object:
+    raise ValueError
+
+
+def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        seen: set[str] = set()
+        for name, _ in pairs:
+            if name in seen:
+                found[name] = NOT_JSON
+            seen.add(name)
+    return found
+
+
+def _matching(pattern: re.Pattern[str], value: object) -> str | None:
+    return value if isinstance(value, str) and pattern.fullmatch(value) else None
