@@ -11,7 +11,8 @@ from airflow_provider_popin.sandbox.server import SandboxServer
 def get_slots(connection_id: str, key: str | None = None) -> requests.Response:
     connection = BaseHook.get_connection(connection_id)
     assert connection.login is not None
-    headers = {"X-TOKEN": connection.login, "X-API-KEY": key or str(connection.password)}
+    keys = {"X-TOKEN": connection.login, "X-API-KEY": key or str(connection.password)}
+    headers = {**keys, "Accept": "application/json"}
     return requests.get(f"{connection.host}/api/v1/external/slots", headers=headers, timeout=10)
 
 
