@@ -1,0 +1,216 @@
+"""Leads from a csv or jsonl file on local disk or object storage, one row at a time.
+
+A row that is damaged in itself becomes an :class:`UnreadableRow`; damage that may have swallowed other rows
+is an error for the whole file. No message holds anything of the file's content, column names excepted.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import zlib
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from airflow.providers.common.compat.sdk import AirflowException
+
+from airflow_provider_popin.sync.unreadable import Unreadable, UnreadableRow
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import ObjectStoragePath
+
+# Also the longest line accepted: a file without line ends is not a file of leads.
+MAX_LINE_BYTES = 16 * 1024 * 1024
+_CHUNK_BYTES = 1024 * 1024
+_UTF8_MARK = b"\xef\xbb\xbf"
+_UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+_CSV = (".csv",)
+_JSON_LINES = (".jsonl", ".ndjson")
+
+
+class ByteStream(Protocol):
+    """What a file must be able to do."""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Return at most ``size`` bytes; none at the end of the file."""
+
+
+class LeadFileError(AirflowException):
+    """The file cannot be read any further, or not at all.
+
+    :param problem: what is wrong, without content.
+    :param path: the file.
+    :param line: the line where reading stopped, counted from 1; None if it is about the file as a whole.
+    """
+
+    def __init__(self, problem: str, *, path: str, line: int | None = None) -> None:
+        where = path if line is None else f"{path}, line {line}"
+        super().__init__(f"Leads cannot be read from {where}: {problem}")
+        self.path = path
+        self.line = line
+
+
+def check_path(path: str) -> None:
+    """Refuse a path whose format or place cannot be told; touches no file.
+
+    :param path: what the Dag author wrote, rendered.
+    :raises ValueError: unknown suffix, or relative: the working directory is Airflow's, not the author's.
+    """
+    if not _bare_name(path).endswith((*_CSV, *_JSON_LINES)):
+        raise ValueError(
+            f"path={path!r}: the name must end in .csv, .jsonl or .ndjson, or one of them and .gz"
+        )
+    if "://" not in path and not path.startswith("/"):
+        raise ValueError(f"path={path!r} must be absolute or a URL such as s3://bucket/leads.csv")
+
+
+def leads_from_file(path: ObjectStoragePath) -> Generator[Mapping[str, object]]:
+    """Yield the rows of a file, reading it in pieces of 1 MiB; it is closed when the iterator is.
+
+    :param path: local or on object storage; the suffix tells the format, see :func:`check_path`.
+    :raises LeadFileError: it cannot be opened, is not UTF-8, has no usable header, or is damaged.
+    """
+    name = str(path)
+    rows = rows_from_csv if _bare_name(name).endswith(_CSV) else rows_from_json_lines
+    try:
+        with path.open("rb") as stream:  # type: ignore[no-untyped-call]
+            yield from rows(_unzipped(stream, name), name)
+    except (OSError, EOFError, zlib.error) as error:
+        problem = getattr(error, "strerror", None) or type(error).__name__
+        raise LeadFileError(
+            f"{problem}. Check the path, and the connection in path_conn_id if it needs one.", path=name
+        ) from None
+
+
+def rows_from_csv(stream: ByteStream, name: str) -> Iterator[Mapping[str, object]]:
+    """Yield one mapping per row, every value text; the first line is the header.
+
+    A byte order mark and empty lines are skipped, columns without a name left out. A row with more or fewer
+    fields than the header is unreadable: nobody can tell which of its values moved.
+
+    :param stream: UTF-8, fields separated by commas, quoted with ``"``.
+    :param name: the file's name, for errors.
+    :raises LeadFileError: no header, a column name twice, not UTF-8, or a quote that swallows whole lines.
+    """
+    # strict: else a quote that is never closed turns the rest of the file into one field, without an error.
+    reader = csv.reader(_text_lines(stream, name), strict=True)
+    header = _header(reader, name)
+    while True:
+        first_line = reader.line_num + 1
+        try:
+            fields = next(reader, None)
+        except csv.Error:
+            if reader.line_num > first_line:
+                raise LeadFileError(
+                    f"the quotes of the row that begins there do not match, up to line {reader.line_num}",
+                    path=name,
+                    line=first_line,
+                ) from None
+            yield UnreadableRow(Unreadable.CSV_MALFORMED)
+            continue
+        if fields is None:
+            return
+        if fields:
+            yield _csv_row(header, fields)
+
+
+def rows_from_json_lines(stream: ByteStream, name: str) -> Iterator[Mapping[str, object]]:
+    """Yield one mapping per line; empty lines are skipped.
+
+    A line that is no JSON object, or has a key twice, is unreadable.
+
+    :param stream: UTF-8, one JSON object per line.
+    :param name: the file's name, for errors.
+    :raises LeadFileError: not UTF-8, or a line over 16 MiB.
+    """
+    for line in _text_lines(stream, name):
+        if text := line.strip():
+            yield _json_row(text)
+
+
+def _csv_row(header: Sequence[str], fields: Sequence[str]) -> Mapping[str, object]:
+    if len(fields) < len(header):
+        return UnreadableRow(Unreadable.ROW_TOO_SHORT)
+    if len(fields) > len(header):
+        return UnreadableRow(Unreadable.ROW_TOO_LONG)
+    if any("\0" in field for field in fields):
+        return UnreadableRow(Unreadable.NUL_BYTE)
+    return {column: value for column, value in zip(header, fields, strict=True) if column}
+
+
+def _header(reader: Iterator[list[str]], name: str) -> list[str]:
+    """Read the first line that is not empty; names of nothing but white space become empty."""
+    try:
+        header = next((fields for fields in reader if fields), None)
+    except csv.Error:
+        raise LeadFileError("the quotes of the header do not match", path=name, line=1) from None
+    if header is None:
+        raise LeadFileError("it is empty, not even a header is there", path=name)
+    header = [column if column.strip() else "" for column in header]
+    if any("\0" in column for column in header):
+        raise LeadFileError("the header is not UTF-8 text", path=name, line=1)
+    columns = [column for column in header if column]
+    if doubled := sorted({column for column in columns if columns.count(column) > 1}):
+        raise LeadFileError(f"the header names {', '.join(map(repr, doubled))} twice", path=name, line=1)
+    return header
+
+
+class _DoubledKeyError(ValueError):
+    """A JSON object has a key twice."""
+
+
+def _json_row(text: str) -> Mapping[str, object]:
+    try:
+        row = json.loads(text, object_pairs_hook=_unique_keys)
+    except _DoubledKeyError:
+        return UnreadableRow(Unreadable.JSON_DUPLICATE_KEY)
+    except (ValueError, RecursionError):
+        return UnreadableRow(Unreadable.JSON_MALFORMED)
+    return row if isinstance(row, dict) else UnreadableRow(Unreadable.JSON_NOT_OBJECT)
+
+
+def _unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise _DoubledKeyError
+    return found
+
+
+def _text_lines(stream: ByteStream, name: str) -> Iterator[str]:
+    """Decode line by line, so that the line of a decoding error is known."""
+    for number, line in enumerate(_byte_lines(stream, name), start=1):
+        if number == 1:
+            if line.startswith(_UTF16_MARKS):
+                raise LeadFileError("it is UTF-16; save it as UTF-8", path=name, line=1)
+            line = line.removeprefix(_UTF8_MARK)
+        try:
+            yield line.decode("utf-8")
+        except UnicodeDecodeError:
+            raise LeadFileError("it is not UTF-8; save it as UTF-8", path=name, line=number) from None
+
+
+def _byte_lines(stream: ByteStream, name: str) -> Iterator[bytes]:
+    """Split into lines, with their ends. Faster than the readline of most object stores, and bounded."""
+    pending = b""
+    done = 0
+    while chunk := stream.read(_CHUNK_BYTES):
+        *lines, pending = (pending + chunk).split(b"\n")
+        done += len(lines)
+        for line in lines:
+            yield line + b"\n"
+        if len(pending) > MAX_LINE_BYTES:
+            raise LeadFileError(f"a line over {MAX_LINE_BYTES >> 20} MiB", path=name, line=done + 1)
+    if pending:
+        yield pending
+
+
+def _unzipped(stream: ByteStream, name: str) -> ByteStream:
+    if not name.lower().endswith(".gz"):
+        return stream
+    import gzip
+
+    return gzip.GzipFile(fileobj=stream)  # type: ignore[call-overload, no-any-return]
+
+
+def _bare_name(path: str) -> str:
+    return path.lower().removesuffix(".gz")

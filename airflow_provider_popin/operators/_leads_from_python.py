@@ -1,0 +1,40 @@
+"""Leads that Python hands over: a sequence, the output of another task, or a function to call in the task."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, TypeAlias, cast
+
+from airflow.providers.common.compat.sdk import AirflowFailException, XComArg
+
+from airflow_provider_popin.sync.unreadable import Unreadable, UnreadableRow
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+    Leads: TypeAlias = (
+        Sequence[Mapping[str, object]] | XComArg | Callable[[Context], Iterable[Mapping[str, object]]]
+    )
+
+
+def leads_from_python(leads: Leads, context: Context) -> Generator[Mapping[str, object]]:
+    """Yield the rows; what is no mapping becomes an :class:`UnreadableRow`.
+
+    :param leads: the operator's argument. An XComArg is resolved now; of a mapped task's output, which may be
+        large, one item is fetched at a time.
+    :param context: of the running task.
+    :raises AirflowFailException: there are no rows to go through; the message names types, never values.
+    """
+    rows = _resolve(leads, context)
+    if isinstance(rows, (str, bytes, Mapping)) or not isinstance(rows, Iterable):
+        raise AirflowFailException(
+            f"leads must give mappings, one for each lead, not {type(rows).__name__}. "
+            "For an XComArg: does the task before this one return a list, and is it upstream of this one?"
+        )
+    return (row if isinstance(row, Mapping) else UnreadableRow(Unreadable.NOT_A_MAPPING) for row in rows)
+
+
+def _resolve(leads: Leads, context: Context) -> object:
+    if isinstance(leads, XComArg):
+        return cast("object", leads.resolve(context))
+    return leads(context) if callable(leads) else leads

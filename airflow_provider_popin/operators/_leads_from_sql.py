@@ -1,0 +1,109 @@
+"""Leads from a SQL query, streamed through a server-side cursor where the database has one."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import AirflowException
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection, CursorResult, Engine
+    from sqlalchemy.exc import SQLAlchemyError
+
+ROWS_AT_A_TIME = 500
+
+SqlParameters = Mapping[str, object] | Sequence[object]
+
+
+class LeadQueryError(AirflowException):
+    """The query failed, or its result cannot be read as leads.
+
+    :param problem: what is wrong; of the database's own text only what quotes no data.
+    :param conn_id: the connection of the query.
+    """
+
+    def __init__(self, problem: str, *, conn_id: str) -> None:
+        super().__init__(f"Leads cannot be read with sql through connection {conn_id!r}: {problem}")
+        self.conn_id = conn_id
+
+
+def leads_from_sql(
+    engine: Engine, *, sql: str, parameters: SqlParameters | None, conn_id: str
+) -> Generator[Mapping[str, object]]:
+    """Yield the rows of a query; the connection is closed when the iterator is, and at an error.
+
+    :param engine: SQLAlchemy engine of the database.
+    :param sql: one statement that returns rows.
+    :param parameters: a mapping, bound to ``:name`` if the statement has such names; anything else is handed
+        to the driver as it is, for its own style (``%s``, ``?``, ``%(name)s``).
+    :param conn_id: for errors.
+    :raises LeadQueryError: the query failed or returns no rows, or a column name stands in it twice.
+    """
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        with engine.connect() as connection:
+            result = _execute(connection, sql, parameters, conn_id)
+            columns = _columns(result, conn_id)
+            for row in result:
+                yield dict(zip(columns, row, strict=True))
+    except SQLAlchemyError as error:
+        # From None: the database's text may quote the value of a lead.
+        raise LeadQueryError(describe(error), conn_id=conn_id) from None
+    finally:
+        engine.dispose()
+
+
+def describe(error: SQLAlchemyError) -> str:
+    """Say what a database error is, with its text only where that cannot hold data of a row.
+
+    A missing table, a syntax error or a refused connection quote the statement or the server; a failed
+    conversion or a violated key quote values.
+
+    :param error: what SQLAlchemy raised.
+    :return: one line.
+    """
+    from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, ProgrammingError
+
+    if not isinstance(error, DBAPIError):
+        return type(error).__name__
+    cause = error.orig
+    code = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
+    kind = f"{type(cause).__name__}{f' ({code})' if code else ''}"
+    if isinstance(error, (InterfaceError, OperationalError, ProgrammingError)):
+        lines = str(cause).strip().splitlines()
+        return f"{kind}: {lines[0]}" if lines else kind
+    return kind
+
+
+def _execute(
+    connection: Connection, sql: str, parameters: SqlParameters | None, conn_id: str
+) -> CursorResult[Any]:
+    from sqlalchemy import text
+
+    streaming = connection.execution_options(yield_per=ROWS_AT_A_TIME)
+    if isinstance(parameters, Mapping):
+        statement = text(sql)
+        names = set(statement.compile().params)
+        if names & set(parameters):
+            if missing := sorted(names - set(parameters)):
+                raise LeadQueryError(f"parameters has no value for :{', :'.join(missing)}", conn_id=conn_id)
+            return streaming.execute(statement, {name: parameters[name] for name in names})
+    if not parameters:
+        # Without this the driver would look for placeholders, and stumble over the % of a LIKE.
+        return streaming.execution_options(no_parameters=True).exec_driver_sql(sql)
+    return streaming.exec_driver_sql(
+        sql, dict(parameters) if isinstance(parameters, Mapping) else tuple(parameters)
+    )
+
+
+def _columns(result: CursorResult[Any], conn_id: str) -> list[str]:
+    if not result.returns_rows:
+        raise LeadQueryError("the statement returns no rows; it must be a SELECT", conn_id=conn_id)
+    columns = [str(column) for column in result.keys()]  # noqa: SIM118  (a result is no dict)
+    if doubled := sorted({column for column in columns if columns.count(column) > 1}):
+        raise LeadQueryError(
+            f"the query returns {', '.join(map(repr, doubled))} twice; rename one with AS", conn_id=conn_id
+        )
+    return columns

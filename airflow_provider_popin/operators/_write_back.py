@@ -1,0 +1,105 @@
+"""Tells the CRM what became of each lead, with the user's own statement."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from airflow_provider_popin.sync.write_back import WriteBackError
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection, Engine
+    from sqlalchemy.exc import SQLAlchemyError
+    from sqlalchemy.sql.elements import TextClause
+
+BINDS = ("lead_id", "customer_id", "join_url", "call_time", "state", "reason")
+# As SQLAlchemy's text() reads them: `::type` is a cast, `\:` a colon.
+_BIND = re.compile(r"(?<![:\w\\]):(\w+)(?!:)")
+
+
+def check_write_back_sql(sql: str) -> None:
+    """Refuse a statement that could not work, or would hit every row; touches no database.
+
+    :param sql: ``write_back_sql``.
+    :raises ValueError: it uses a name that is not offered, or neither ``:lead_id`` nor ``:customer_id``.
+    """
+    names = set(_BIND.findall(sql))
+    if unknown := sorted(names.difference(BINDS)):
+        raise ValueError(
+            f"write_back_sql uses :{', :'.join(unknown)}; offered are :{', :'.join(BINDS)} "
+            "(write \\: for a colon that is none of them)"
+        )
+    if not names & {"lead_id", "customer_id"}:
+        raise ValueError("write_back_sql must say which row it means, with :lead_id or :customer_id")
+
+
+class SqlWriteBack:
+    """Runs the statement for each row: a batch in one transaction, row by row where the batch fails.
+
+    A statement that runs at least once per change must be idempotent, so repeating is harmless.
+
+    :param engine: SQLAlchemy engine of the CRM's database.
+    :param sql: the statement; see :func:`check_write_back_sql`.
+    :param conn_id: for errors.
+    """
+
+    def __init__(self, engine: Engine, *, sql: str, conn_id: str) -> None:
+        self._engine = engine
+        self._sql = sql
+        self._names = sorted(set(_BIND.findall(sql)))
+        self._conn_id = conn_id
+
+    def __call__(self, batch: Sequence[Mapping[str, object]]) -> None:
+        """Write a batch.
+
+        :param batch: each row with the keys of :data:`BINDS`; ``call_time`` is ISO 8601 with offset.
+        :raises WriteBackError: carries the indexes of the rows that failed; the others are committed.
+        """
+        from sqlalchemy import text
+        from sqlalchemy.exc import SQLAlchemyError
+
+        rows = [{name: row[name] for name in self._names} for row in batch]
+        if not rows:
+            return
+        statement = text(self._sql)
+        try:
+            with self._engine.connect() as connection:
+                try:
+                    with connection.begin():
+                        connection.execute(statement, rows)
+                except SQLAlchemyError:
+                    self._one_by_one(connection, statement, rows)
+        except SQLAlchemyError as error:
+            # Not connected, or no longer: nothing of the batch is known to be written.
+            raise self._failure(error, range(len(rows))) from None
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self._engine.dispose()
+
+    def _one_by_one(
+        self, connection: Connection, statement: TextClause, rows: Sequence[Mapping[str, object]]
+    ) -> None:
+        from sqlalchemy.exc import DBAPIError
+
+        failed: list[int] = []
+        first: SQLAlchemyError | None = None
+        for index, row in enumerate(rows):
+            try:
+                with connection.begin():
+                    connection.execute(statement, dict(row))
+            except DBAPIError as error:
+                if error.connection_invalidated:
+                    raise
+                failed.append(index)
+                first = first or error
+        if first is not None:
+            # From None: the database's text may quote the value of a lead.
+            raise self._failure(first, failed) from None
+
+    def _failure(self, error: SQLAlchemyError, failed: Sequence[int]) -> WriteBackError:
+        from airflow_provider_popin.operators._leads_from_sql import describe
+
+        what = f"write_back_sql failed for {len(failed)} rows through connection {self._conn_id!r}"
+        return WriteBackError(f"{what}: {describe(error)}", failed=failed)
