@@ -50,7 +50,7 @@ test-3.3: $(VENV_3)/.installed  ## The tests on Airflow 3.3, every warning an er
 test-2.11:  ## The tests on Airflow 2.11, our own warnings errors
 	@if [ -n "$(PYTHON_FOR_2)" ]; then $(MAKE) --no-print-directory run-2.11; else \
 		echo; echo '**********************************************************************'; \
-		echo '**  SKIPPED: the tests on Airflow 2.11. It needs Python 3.11 or 3.12. **'; \
+		echo '**  SKIPPED: the tests on Airflow 2.11. It needs Python 3.11 or 3.12.  **'; \
 		echo '**********************************************************************'; echo; fi
 
 .PHONY: run-2.11

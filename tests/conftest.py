@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
+import hypothesis
 import pytest
 
 from tests import network, privacy
@@ -23,6 +25,10 @@ if TYPE_CHECKING:
 
 API_KEY = "test-api-key-5c1e9d"
 SELLER_TOKEN = "test-seller-token-77"
+
+# No deadline per example: a machine under load is not a failure. In CI the same examples every time.
+hypothesis.settings.register_profile("popin", deadline=None, derandomize="CI" in os.environ)
+hypothesis.settings.load_profile("popin")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -30,6 +30,15 @@ class EchoOperator(BaseOperator):
         return self.value
 
 
+class TalkOperator(BaseOperator):
+    """Log one text and print another."""
+
+    def execute(self, context: object) -> None:
+        """Do both."""
+        self.log.info("a %s value", "logged")
+        print("a printed value")
+
+
 def test_run_dag_returns_run_with_states_and_xcoms(run_dag: Callable[..., Any]) -> None:
     with DAG("echo", schedule=None, start_date=START) as dag:
         EchoOperator(task_id="one", value={"a": 1})
@@ -47,6 +56,17 @@ def test_run_dag_returns_failed_run(run_dag: Callable[..., Any]) -> None:
     run = run_dag(dag)
     assert str(run.state) == "failed"
     assert states(run) == {"one": "failed"}
+
+
+def test_what_an_operator_logs_and_prints_is_captured(
+    run_dag: Callable[..., Any], capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    with DAG("talks", schedule=None, start_date=START) as dag:
+        TalkOperator(task_id="one")
+    run_dag(dag)
+    captured = "".join(capsys.readouterr()) + caplog.text
+    assert "a logged value" in captured
+    assert "a printed value" in captured
 
 
 def test_set_connection(set_connection: Callable[..., None]) -> None:
