@@ -10,7 +10,7 @@ from dataclasses import MISSING, fields
 from datetime import datetime, time
 from pathlib import Path
 
-from airflow_provider_popin.sandbox.faults import ALIASES, KINDS
+from airflow_provider_popin.sandbox.fault_kinds import ALIASES, KINDS
 from airflow_provider_popin.sandbox.runner import Runner
 from airflow_provider_popin.sandbox.settings import REFUSALS, SandboxSettings
 
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
         logging.getLogger("uvicorn").setLevel(logging.WARNING)
     host = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
-    print("Popin sandbox on http://%s:%d (what happened: /_sandbox/stats)" % (host, port), flush=True)
+    print(f"Popin sandbox on http://{host}:{port} (what happened: /_sandbox/stats)", flush=True)
     try:
         runner.run()
     except KeyboardInterrupt:
@@ -128,14 +128,14 @@ def fault_table() -> str:
     lines = []
     for kind in KINDS.values():
         name = kind.name if kind.value is None else f"{kind.name}({kind.default})"
-        lines.append("%-32s %s [%s]" % (name, kind.meaning, ", ".join(kind.endpoints)))
-    lines += ["%-32s same as %s" % item for item in ALIASES.items()]
+        lines.append(f"{name:<34} {kind.meaning} [{', '.join(kind.endpoints)}]")
+    lines += [f"{alias:<34} same as {name}" for alias, name in ALIASES.items()]
     return "\n".join(lines)
 
 
 def _hours(text: str) -> tuple[time, time]:
     opens, _, closes = text.partition("-")
-    return time.fromisoformat(opens), time.fromisoformat(closes)
+    return time.fromisoformat(opens), time.fromisoformat("00:00" if closes == "24:00" else closes)
 
 
 if __name__ == "__main__":

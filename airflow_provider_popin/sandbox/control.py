@@ -1,18 +1,18 @@
-"""`/_sandbox/*`: ask the oracle, set faults, start over. No key is needed, but the caller must be on this machine.
+"""`/_sandbox/*`: ask the oracle, set faults, start over. No key needed, but only this machine may ask.
 
-======  ======================  =========================================================================================
-GET     `/_sandbox`             settings, faults in force, all known faults
-GET     `/_sandbox/requests`    `{"requests": [...]}`, oldest first; filters `endpoint`, `lead`, `limit` (the newest so many)
-GET     `/_sandbox/bookings`    `{"bookings": [...]}`; filter `lead`
-GET     `/_sandbox/customers`   `{"customers": [...]}` with the fields as received (test data, in memory only); filter `lead`
-GET     `/_sandbox/stats`       the counts
-GET     `/_sandbox/faults`      the faults in force
-POST    `/_sandbox/faults`      `{"faults": ["schedule:500_after_commit@1"], "seed": 0}` replaces all
-POST    `/_sandbox/reset`       everything as at the start; a body may hold settings that differ until the next reset
-POST    `/_sandbox/outage`      `{"seconds": 0.5}`: all connections reset, port closed for so long
-======  ======================  =========================================================================================
+- GET `/_sandbox`: settings, faults in force, all known faults
+- GET `/_sandbox/requests`: `{"requests": [...]}`, oldest first; filters `endpoint`, `lead`, `limit` (the
+  newest)
+- GET `/_sandbox/bookings`: `{"bookings": [...]}`, oldest first; filter `lead`
+- GET `/_sandbox/customers`: `{"customers": [...]}` with the fields as received; filter `lead`
+- GET `/_sandbox/stats`: the counts
+- GET `/_sandbox/faults`: the faults in force
+- POST `/_sandbox/faults`: `{"faults": ["schedule:500_after_commit@1"], "seed": 0}` replaces all
+- POST `/_sandbox/reset`: everything as at the start; a body may hold settings that differ until the next
+  reset
+- POST `/_sandbox/outage`: `{"seconds": 0.5}`, all connections reset and the port closed for so long
 
-What cannot be done is answered with 400 and a `message`.
+Rows and counts are those of `rows`. What cannot be done is answered with 400 and a `message`.
 """
 
 from __future__ import annotations
@@ -30,8 +30,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from airflow_provider_popin.sandbox.faults import ALIASES, KINDS
-from airflow_provider_popin.sandbox.oracle import ENDPOINTS, RequestRow
+from airflow_provider_popin.sandbox.fault_kinds import ALIASES, KINDS
+from airflow_provider_popin.sandbox.oracle import ENDPOINTS
+from airflow_provider_popin.sandbox.rows import RequestRow
 from airflow_provider_popin.sandbox.settings import is_loopback
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ class _Control:
 
     async def customers(self, request: Request) -> Response:
         return JSONResponse(
-            {"customers": self.app.world.popin.customer_rows(request.query_params.get("lead"))}
+            {"customers": self.app.world.popin.customer_rows(lead=request.query_params.get("lead"))}
         )
 
     async def stats(self, request: Request) -> Response:
@@ -154,7 +155,7 @@ class _Control:
 
 
 def _local_only(handler: Handler) -> Handler:
-    """The oracle knows test leads and needs no key, so it answers this machine only, also with `allow_remote`."""
+    """The oracle needs no key, so it answers this machine only, with `allow_remote` too."""
 
     async def guarded(request: Request) -> Response:
         if request.client is None or not is_loopback(request.client.host):

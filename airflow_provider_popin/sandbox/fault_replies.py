@@ -3,48 +3,23 @@
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from typing import NamedTuple
 
 from airflow_provider_popin.sandbox.faults import Fault
 from airflow_provider_popin.sandbox.grid import format_reply_time
 from airflow_provider_popin.sandbox.popin import Result
+from airflow_provider_popin.sandbox.wire import HTML, LOGIN_PAGE, Headers, Reply, json_reply, message_reply
 
-JSON = b"application/json"
-HTML = b"text/html; charset=UTF-8"
-LOGIN_PAGE = (
-    b"<!DOCTYPE html><html><head><title>Popin</title></head><body><h1>Log in</h1>"
-    b"<form method=post action=/login><input name=email><input name=password type=password></form></body></html>"
-)
 BAD_CLOCKS: tuple[object, ...] = ("25:99 PM", "", "10:00", "13:30 PM", None, 7, "00:15 AM", "noon")
 BAD_DAY = {"date": "Wed, 31 Feb 2025", "slots": ["10:00 AM"]}
-DEFAULT_MISSING = {
+ALL_PARTS = {
     "capture": "customer_id+url+message",
-    "slots": "timezone",
+    "slots": "availability+slotDiff+timezone",
     "schedule": "schedule+data",
 }
-
-Headers = tuple[tuple[bytes, bytes], ...]
-
-
-class Reply(NamedTuple):
-    """
-    One HTTP answer.
-
-    :param status: HTTP status.
-    :param body: body.
-    :param content_type: content type.
-    :param headers: further headers.
-    """
-
-    status: int
-    body: bytes
-    content_type: bytes = JSON
-    headers: Headers = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,25 +28,17 @@ class Struck:
     A request that a fault strikes.
 
     :param endpoint: its endpoint.
-    :param result: what the endpoint would answer; None when it was not asked, since nothing may be committed.
-    :param person: name, mobile, phone and e-mail of the lead, as far as known.
+    :param result: what the endpoint answered; None when it was not asked, since nothing may be committed.
+    :param person: name, mobile, e-mail and phone of the lead, as far as known.
     """
 
     endpoint: str
     result: Result | None
-    person: Mapping[str, str]
+    person: Mapping[str, str] = field(repr=False)
 
 
-def json_reply(status: int, payload: object, headers: Headers = ()) -> Reply:
-    """
-    A JSON answer.
-
-    :param status: HTTP status.
-    :param payload: JSON value.
-    :param headers: further headers.
-    :return: the answer.
-    """
-    return Reply(status, json.dumps(payload, separators=(",", ":")).encode(), JSON, headers)
+Answer = Callable[[str, Struck], Reply]
+Change = Callable[[dict[str, object], str, Struck], None]
 
 
 def fault_reply(fault: Fault, struck: Struck) -> Reply | None:
@@ -86,19 +53,19 @@ def fault_reply(fault: Fault, struck: Struck) -> Reply | None:
     if name == "reset":
         return None
     if name in CHANGES:
-        return _changed(name, fault, struck)
+        return _changed(CHANGES[name], fault.value, struck)
     return ANSWERS[name](fault.value, struck)
 
 
-def _message(status: int, text: str) -> Callable[[str, Struck], Reply]:
-    return lambda value, struck: json_reply(status, {"message": text})
+def _message(status: int, text: str) -> Answer:
+    return lambda value, struck: message_reply(status, text)
 
 
-def _page(status: int) -> Callable[[str, Struck], Reply]:
+def _page(status: int) -> Answer:
     return lambda value, struck: Reply(status, LOGIN_PAGE, HTML)
 
 
-def _with_errors(status: int) -> Callable[[str, Struck], Reply]:
+def _with_errors(status: int) -> Answer:
     def answer(value: str, struck: Struck) -> Reply:
         errors = {value: [f"The selected {value} is invalid."]}
         return json_reply(status, {"message": "Validation failed", "errors": errors})
@@ -106,27 +73,26 @@ def _with_errors(status: int) -> Callable[[str, Struck], Reply]:
     return answer
 
 
-def _throttled(status: int, text: str) -> Callable[[str, Struck], Reply]:
+def _throttled(status: int, text: str) -> Answer:
     def answer(value: str, struck: Struck) -> Reply:
         headers: Headers = ((b"x-ratelimit-limit", b"60"), (b"x-ratelimit-remaining", b"0"))
         if value.startswith("date:"):
-            moment = datetime.now(UTC) + timedelta(seconds=int(value.removeprefix("date:")))
-            headers += ((b"retry-after", format_datetime(moment, usegmt=True).encode()),)
-        elif value != "none":
+            moment = datetime.now(UTC) + timedelta(seconds=float(value.removeprefix("date:")))
+            value = format_datetime(moment, usegmt=True)
+        if value != "none":
             headers += ((b"retry-after", value.encode()),)
-        return json_reply(status, {"message": text}, headers)
+        return message_reply(status, text, headers)
 
     return answer
 
 
 def _redirect(value: str, struck: Struck) -> Reply:
-    return Reply(
-        302, b"<!DOCTYPE html><html><body>Redirecting</body></html>", HTML, ((b"location", value.encode()),)
-    )
+    page = b"<!DOCTYPE html><html><body>Redirecting</body></html>"
+    return Reply(302, page, HTML, ((b"location", value.encode()),))
 
 
 def _echo(value: str, struck: Struck) -> Reply:
-    said = ", ".join("{} {}".format(*item) for item in struck.person.items())
+    said = ", ".join(f"{name} {part}" for name, part in struck.person.items())
     text = f"The customer ({said}) can not be handled."
     if value == "200":
         return json_reply(200, {"status": 0, "message": text})
@@ -134,7 +100,7 @@ def _echo(value: str, struck: Struck) -> Reply:
     return json_reply(int(value), {"message": text, "errors": errors})
 
 
-ANSWERS: dict[str, Callable[[str, Struck], Reply]] = {
+ANSWERS: dict[str, Answer] = {
     "400": _with_errors(400),
     "401": _message(401, "Unauthenticated."),
     "403": _message(403, "This action is unauthorized."),
@@ -158,26 +124,27 @@ ANSWERS: dict[str, Callable[[str, Struck], Reply]] = {
 }
 
 
-def _changed(name: str, fault: Fault, struck: Struck) -> Reply:
+def _changed(change: Change, value: str, struck: Struck) -> Reply:
     """A success reply with something wrong in it; a refusal is left as it is."""
     result = struck.result
-    if result is None:  # before the commit there is no success to change, only one to pretend
+    if result is None:  # nothing was committed, so there is no success to change, only one to pretend
         result = Result(200, {"status": 1, "message": "OK"})
     elif result.status != 200 or result.payload.get("status", 1) != 1:
         return json_reply(result.status, result.payload)
     payload = copy.deepcopy(result.payload)
-    CHANGES[name](payload, fault.value, struck)
+    change(payload, value, struck)
     return json_reply(200, payload)
 
 
 def _wrong_time(payload: dict[str, object], value: str, struck: Struck) -> None:
-    data = _at(payload, "schedule.data")
-    if struck.result is not None and struck.result.local is not None:
-        data["time"] = format_reply_time(struck.result.local + timedelta(minutes=int(value)))
+    assert struck.result is not None
+    assert struck.result.local is not None
+    told = struck.result.local + timedelta(minutes=int(value))
+    _at(payload, "schedule.data")["time"] = format_reply_time(told)
 
 
 def _missing_parts(payload: dict[str, object], value: str, struck: Struck) -> None:
-    for path in (value or DEFAULT_MISSING[struck.endpoint]).split("+"):
+    for path in (value or ALL_PARTS[struck.endpoint]).split("+"):
         parent, _, key = path.rpartition(".")
         _at(payload, parent).pop(key, None)
 
@@ -195,19 +162,19 @@ def _empty_availability(payload: dict[str, object], value: str, struck: Struck) 
     payload["availability"] = []
 
 
-def _set_status(status: object) -> Callable[[dict[str, object], str, Struck], None]:
+def _status(wrong: object) -> Change:
     def change(payload: dict[str, object], value: str, struck: Struck) -> None:
-        payload["status"] = status
+        payload["status"] = wrong
 
     return change
 
 
-CHANGES: dict[str, Callable[[dict[str, object], str, Struck], None]] = {
+CHANGES: dict[str, Change] = {
     "empty_availability": _empty_availability,
     "malformed_slots": _malformed_slots,
     "missing_parts": _missing_parts,
-    "status_text": _set_status("1"),
-    "status_true": _set_status(True),
+    "status_text": _status("1"),
+    "status_true": _status(True),
     "wrong_time": _wrong_time,
 }
 

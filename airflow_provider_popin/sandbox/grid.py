@@ -48,7 +48,7 @@ def format_day(day: date) -> str:
     :param day: the day.
     :return: `Wed, 24 Sep 2025`.
     """
-    return "%s, %02d %s %04d" % (DAYS[day.weekday()], day.day, MONTHS[day.month - 1], day.year)
+    return f"{DAYS[day.weekday()]}, {day.day:02d} {MONTHS[day.month - 1]} {day.year:04d}"
 
 
 def format_clock(moment: time | datetime) -> str:
@@ -58,7 +58,7 @@ def format_clock(moment: time | datetime) -> str:
     :param moment: time of day; seconds are not shown.
     :return: `03:15 PM`.
     """
-    return "%02d:%02d %s" % (moment.hour % 12 or 12, moment.minute, "AM" if moment.hour < 12 else "PM")
+    return f"{moment.hour % 12 or 12:02d}:{moment.minute:02d} {'AM' if moment.hour < 12 else 'PM'}"
 
 
 def format_reply_time(local: datetime) -> str:
@@ -68,12 +68,7 @@ def format_reply_time(local: datetime) -> str:
     :param local: start in the seller's timezone.
     :return: `Fri, Sep 19 | 07:30 PM`.
     """
-    return "%s, %s %02d | %s" % (
-        DAYS[local.weekday()],
-        MONTHS[local.month - 1],
-        local.day,
-        format_clock(local),
-    )
+    return f"{DAYS[local.weekday()]}, {MONTHS[local.month - 1]} {local.day:02d} | {format_clock(local)}"
 
 
 def parse_time(text: str) -> datetime:

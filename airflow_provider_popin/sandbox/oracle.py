@@ -1,8 +1,8 @@
 """What really happened: every request that arrived, what was committed, who was booked.
 
-Everything lives in the memory of the server and is touched by its event loop only, so a query in mid-flight sees a
-consistent state, and a client that was killed takes nothing with it. It holds no name, phone or e-mail; a lead is known
-by its `campaign.test_lead`.
+Everything lives in the memory of the server and is touched by its event loop only, so a query in mid-flight
+sees a consistent state, and a client that was killed takes nothing with it. It holds no name, phone or
+e-mail; a lead is known by its `campaign.test_lead`.
 """
 
 from __future__ import annotations
@@ -13,88 +13,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
-from typing import TypedDict
+
+from airflow_provider_popin.sandbox.rows import BookingRow, RequestRow, Stats
 
 ENDPOINTS = ("capture", "slots", "schedule")
-
-
-class RequestRow(TypedDict):
-    """
-    One request as the oracle tells it.
-
-    `n` counts per endpoint from 1 since the start or the last reset. `received` is UTC ISO text, `monotonic` the server's
-    monotonic clock in seconds. `faults` names the faults that took effect. `status` is the HTTP status put on the wire,
-    None when there was no answer (reset, or still open). `committed`: a customer was stored or a seat taken. `lead` is
-    the test_lead, `customer_id` the customer captured or scheduled, `open` whether the request is still being handled.
-    """
-
-    endpoint: str
-    n: int
-    method: str
-    received: str
-    monotonic: float
-    faults: list[str]
-    status: int | None
-    committed: bool
-    lead: str | None
-    customer_id: str | None
-    open: bool
-
-
-class BookingRow(TypedDict):
-    """
-    One committed booking as the oracle tells it.
-
-    `request_n` is the `n` of the schedule request, `time` the slot in Popin's spelling, `timezone` the seller's at that
-    moment, `start` UTC ISO text, `join_url` the link that the customer got.
-    """
-
-    request_n: int
-    lead: str | None
-    customer_id: str
-    time: str
-    timezone: str
-    start: str
-    booked: str
-    agent: int | None
-    join_url: str
-
-
-class Stats(TypedDict):
-    """
-    Counts since the start or the last reset.
-
-    Keys of the inner mappings: endpoints (and `all`) for `requests`, `committed`, `peak_requests_per_second` (highest
-    number of arrivals within any one second) and `max_concurrency`; endpoint, then fault name for `faults`; HTTP status,
-    or `none`, for `statuses`. `bookings_per_lead_max` and its kin only see leads that carry a test_lead;
-    `leads_booked_twice` names at most 100 of them. `refused_headers` counts 401, HTML login pages and wrong methods.
-    """
-
-    requests: dict[str, int]
-    committed: dict[str, int]
-    statuses: dict[str, int]
-    faults: dict[str, dict[str, int]]
-    customers: int
-    customers_per_lead_max: int
-    bookings: int
-    bookings_without_lead: int
-    leads_booked: int
-    bookings_per_lead_max: int
-    leads_booked_twice: list[str]
-    bookings_per_customer_max: int
-    bookings_per_slot_max: int
-    free_seats: int
-    peak_requests_per_second: dict[str, int]
-    max_concurrency: dict[str, int]
-    open_requests: int
-    refused_headers: int
-    other_paths: int
-    requests_forgotten: int
+LEADS_NAMED = 100
 
 
 @dataclass(slots=True, eq=False)
 class RequestRecord:
-    """One request while the sandbox handles it; `RequestRow` says what the fields mean."""
+    """One request while it is handled; `RequestRow` says what the fields mean. Times are in seconds."""
 
     endpoint: str
     n: int
@@ -127,7 +55,7 @@ class RequestRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Booking:
-    """A booking that took its seat; `BookingRow` says what the fields mean. Times in seconds since the epoch."""
+    """A booking that took its seat; `BookingRow` says what the fields mean. Times are in epoch seconds."""
 
     request_n: int
     lead: str | None
@@ -170,8 +98,8 @@ class Oracle:
         self._committed: Counter[str] = Counter()
         self._statuses: Counter[str] = Counter()
         self._faults: dict[str, Counter[str]] = {endpoint: Counter() for endpoint in ENDPOINTS}
-        self._customers: Counter[str] = Counter()
-        self._booked: Counter[str] = Counter()
+        self._captured_leads: Counter[str] = Counter()
+        self._booked_leads: Counter[str] = Counter()
         self._booked_customers: Counter[str] = Counter()
         self._load = {name: _Load() for name in (*ENDPOINTS, "all")}
 
@@ -228,7 +156,7 @@ class Oracle:
         :param lead: its test_lead.
         """
         if lead is not None:
-            self._customers[lead] += 1
+            self._captured_leads[lead] += 1
 
     def booked(self, booking: Booking) -> None:
         """
@@ -239,7 +167,7 @@ class Oracle:
         self.bookings.append(booking)
         self._booked_customers[booking.customer_id] += 1
         if booking.lead is not None:
-            self._booked[booking.lead] += 1
+            self._booked_leads[booking.lead] += 1
 
     def rows(
         self, *, endpoint: str | None = None, lead: str | None = None, limit: int | None = None
@@ -250,9 +178,9 @@ class Oracle:
         :param endpoint: only of this endpoint.
         :param lead: only of this test_lead.
         :param limit: only the newest so many (after the filters).
-        :return: rows, made one by one from a copy of the list.
+        :return: rows, made one by one; which requests they are is settled at the call.
         """
-        kept: list[RequestRecord] = [
+        kept = [
             record
             for record in self.records
             if (endpoint is None or record.endpoint == endpoint) and (lead is None or record.lead == lead)
@@ -276,7 +204,7 @@ class Oracle:
         :param customers: customers stored.
         :param free_seats: seats free in slots to come.
         :param bookings_per_slot_max: most bookings in one slot.
-        :return: the counts, see `Stats`.
+        :return: the counts.
         """
         return {
             "requests": _by_endpoint(self._arrived),
@@ -284,12 +212,12 @@ class Oracle:
             "statuses": dict(self._statuses),
             "faults": {endpoint: dict(counts) for endpoint, counts in self._faults.items()},
             "customers": customers,
-            "customers_per_lead_max": max(self._customers.values(), default=0),
+            "customers_per_lead_max": max(self._captured_leads.values(), default=0),
             "bookings": len(self.bookings),
-            "bookings_without_lead": len(self.bookings) - self._booked.total(),
-            "leads_booked": len(self._booked),
-            "bookings_per_lead_max": max(self._booked.values(), default=0),
-            "leads_booked_twice": list(islice((lead for lead, n in self._booked.items() if n > 1), 100)),
+            "bookings_without_lead": len(self.bookings) - self._booked_leads.total(),
+            "leads_booked": len(self._booked_leads),
+            "bookings_per_lead_max": max(self._booked_leads.values(), default=0),
+            "leads_booked_twice": self._leads_booked_twice(),
             "bookings_per_customer_max": max(self._booked_customers.values(), default=0),
             "bookings_per_slot_max": bookings_per_slot_max,
             "free_seats": free_seats,
@@ -301,9 +229,13 @@ class Oracle:
             "requests_forgotten": self._arrived.total() - len(self.records),
         }
 
+    def _leads_booked_twice(self) -> list[str]:
+        twice = (lead for lead, bookings in self._booked_leads.items() if bookings > 1)
+        return list(islice(twice, LEADS_NAMED))
+
 
 class _Load:
-    """Arrivals within one second, and requests inside at once, with their highest values."""
+    """Arrivals within one second and requests inside at once, with their highest values."""
 
     __slots__ = ("inside", "inside_max", "peak", "recent")
 

@@ -1,4 +1,4 @@
-"""uvicorn around the sandbox's application: quick to start and stop, and able to close its port for a while."""
+"""uvicorn around the sandbox's application: quick to start and stop, able to close its port for a while."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Runner:
         return int(self._socket.getsockname()[1])
 
     def run(self) -> None:
-        """Serve on the port taken by `bind` until `stop`, SIGINT or SIGTERM (the last two in a main thread only)."""
+        """Serve on the port taken by `bind` until `stop`; in a main thread also until SIGINT or SIGTERM."""
         assert self._socket is not None
         config = uvicorn.Config(
             self.app,
@@ -123,7 +123,8 @@ class QuickServer(uvicorn.Server):
         for server in self.servers:
             server.close()
         self._connections.reset_all()
-        # uvloop closes the socket in a later turn of the loop; until then connections would still be accepted.
+        # uvloop closes the socket in a later turn of the loop; until then connections would still be
+        # accepted.
         await asyncio.sleep(0.01)
 
     async def start_listening(self) -> None:

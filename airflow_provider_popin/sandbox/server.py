@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Coroutine
-from concurrent.futures import Future
 from types import TracebackType
 from typing import Self, TypeVar
 
-from airflow_provider_popin.sandbox.oracle import BookingRow, RequestRow, Stats
-from airflow_provider_popin.sandbox.popin import CustomerRow
+from airflow_provider_popin.sandbox.rows import BookingRow, CustomerRow, RequestRow, Stats
 from airflow_provider_popin.sandbox.runner import Runner
 from airflow_provider_popin.sandbox.settings import SandboxSettings
 
 START_SECONDS = 10.0
+ANSWER_SECONDS = 30.0
+POLL_SECONDS = 0.005
 
 T = TypeVar("T")
 
@@ -24,7 +25,7 @@ class SandboxServer:
     A sandbox that runs while its `with` block does. Any number may run at once.
 
     :param settings: how it behaves; the defaults suit most tests.
-    :param access_log: log method, path and status of each request (never a body) to `airflow_provider_popin.sandbox.app`.
+    :param access_log: log method, path, status and faults of each request, never a body.
     """
 
     def __init__(self, settings: SandboxSettings | None = None, *, access_log: bool = False) -> None:
@@ -59,7 +60,7 @@ class SandboxServer:
     def url(self) -> str:
         """Base URL without a path, like `http://127.0.0.1:41234`."""
         host = f"[{self.settings.host}]" if ":" in self.settings.host else self.settings.host
-        return "http://%s:%d" % (host, self.port)
+        return f"http://{host}:{self.port}"
 
     def bookings(self, *, lead: str | None = None) -> list[BookingRow]:
         """
@@ -89,7 +90,7 @@ class SandboxServer:
 
         :param lead: only of this test_lead.
         """
-        return self._ask(lambda: self._runner.app.world.popin.customer_rows(lead))
+        return self._ask(lambda: self._runner.app.world.popin.customer_rows(lead=lead))
 
     def stats(self) -> Stats:
         """The oracle's counts."""
@@ -114,6 +115,19 @@ class SandboxServer:
         """
         self._ask(lambda: self._runner.app.reset(changes))
 
+    def wait_idle(self, *, timeout_seconds: float = 5.0) -> None:
+        """
+        Wait until no request is being handled: those of a client that was killed go on without it.
+
+        :param timeout_seconds: how long at most.
+        :raises TimeoutError: some are still open.
+        """
+        deadline = time.monotonic() + timeout_seconds
+        while self.stats()["open_requests"]:
+            if time.monotonic() > deadline:
+                raise TimeoutError("requests are still being handled")
+            time.sleep(POLL_SECONDS)
+
     def stop_listening(self) -> None:
         """Reset all connections and close the port: new connections are refused until `start_listening`."""
         self._await(self._runner.server.stop_listening)
@@ -123,19 +137,15 @@ class SandboxServer:
         self._await(self._runner.server.start_listening)
 
     def _ask(self, question: Callable[[], T]) -> T:
-        """Ask in the server's loop, where nothing changes meanwhile; directly when there is no loop (any more)."""
+        """Ask in the server's loop, where nothing changes meanwhile; directly when it does not run."""
         if self._thread is None:
             return question()
-        answer: Future[T] = Future()
 
-        def ask() -> None:
-            try:
-                answer.set_result(question())
-            except ValueError as error:
-                answer.set_exception(error)
+        async def ask() -> T:
+            return question()
 
-        self._runner.loop.call_soon_threadsafe(ask)
-        return answer.result()
+        return asyncio.run_coroutine_threadsafe(ask(), self._runner.loop).result(ANSWER_SECONDS)
 
     def _await(self, action: Callable[[], Coroutine[object, object, None]]) -> None:
-        asyncio.run_coroutine_threadsafe(action(), self._runner.loop).result()
+        assert self._thread is not None, "the sandbox is not running"
+        asyncio.run_coroutine_threadsafe(action(), self._runner.loop).result(ANSWER_SECONDS)

@@ -22,7 +22,8 @@ class SandboxSettings:
 
     :param host: address to listen on; anything but a loopback address needs `allow_remote`.
     :param port: TCP port; 0 takes any free one.
-    :param allow_remote: listen on an address that other machines can reach. The oracle is then open to them too.
+    :param allow_remote: listen on an address that other machines can reach (the oracle answers this one
+        only).
     :param api_key: the expected `X-API-KEY`.
     :param token: the expected `X-TOKEN` (seller token).
     :param timezone: IANA name of the seller's timezone (D: Asia/Kolkata in the samples).
@@ -31,11 +32,12 @@ class SandboxSettings:
     :param days: days offered, today included. How far Popin looks ahead is U.
     :param slot_minutes: distance between slots in minutes, `slotDiff` in the reply (D: 15).
     :param seats_per_slot: calls that one slot takes. How many Popin takes is U.
-    :param slots: the whole list of slots in Popin's spelling (`Thu, 25 Sep 2025 03:15 PM`), instead of hours and days.
+    :param slots: the whole list of slots as Popin spells them (`Thu, 25 Sep 2025 03:15 PM`), instead of hours
+        and days.
     :param now: aware instant at which the sandbox's clock stands still; None is the real clock.
     :param latency_ms: milliseconds that every request to the three endpoints waits before it is handled.
-    :param refusal: how a taken, past or malformed time is refused (U, so both exist): `422` with an errors map, or
-        `status0`: `{"status": 0}` under HTTP 200.
+    :param refusal: how a taken, past or malformed time is refused (U, so both exist): `422` with an errors
+        map, or `status0`, a JSON `status` of 0 under HTTP 200.
     :param same_mobile_same_customer: whether a mobile captured twice gets the same customer_id (U).
     :param dashboard_url: join link of calls with `native` false and no `url` of their own.
     :param faults: fault specifications, see `airflow_provider_popin.sandbox.faults`.
@@ -98,15 +100,17 @@ class SandboxSettings:
         """
         These settings with some values replaced, as a reset does.
 
-        :param changes: field names and values, either of the field's type or as JSON has them (`opens`/`closes` as
-            `HH:MM`, `now` as ISO text, lists for tuples). Host, port and allow_remote are fixed at the start.
+        :param changes: field names and values, either of the field's type or as JSON has them (`opens` and
+            `closes` as `HH:MM`, `now` as ISO text, lists for tuples). Host, port and allow_remote are fixed.
         :return: new settings.
         :raises ValueError: an unknown or fixed name, or an unusable value.
         """
         known = {item.name for item in fields(self)} - FIXED_AT_START
         unknown = sorted(set(changes) - known)
         if unknown:
-            raise ValueError("unknown setting {}; known: {}".format(", ".join(unknown), ", ".join(sorted(known))))
+            raise ValueError(
+                "unknown setting {}; known: {}".format(", ".join(unknown), ", ".join(sorted(known)))
+            )
         values = {name: _from_json(name, value, getattr(self, name)) for name, value in changes.items()}
         return replace(self, **values)  # type: ignore[arg-type]  # checked one by one above
 

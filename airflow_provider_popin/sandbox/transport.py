@@ -1,4 +1,4 @@
-"""The server's end of every connection: real TCP resets, and bodies that count although the client is gone."""
+"""The server's end of every connection: real TCP resets, and bodies that count though the client is gone."""
 
 from __future__ import annotations
 
@@ -86,8 +86,8 @@ class SandboxProtocol(HttpProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """
-        Close, but let handlers first read a body that has arrived as a whole: a server that received a booking makes it,
-        whether or not the client still lives.
+        Close, but let handlers first read a body that has arrived as a whole: a server that received a
+        booking makes it, whether or not the client still lives.
 
         :param exc: why, None for an ordinary end.
         """
