@@ -1,0 +1,151 @@
+"""Booking one call: the same request, protected by the ledger or by what Airflow keeps between tries."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from airflow_provider_popin.client.errors import (
+    PopinAccessError,
+    PopinConfigError,
+    PopinError,
+    PopinInputError,
+    PopinNotSentError,
+    PopinRateLimitError,
+    PopinRejectedError,
+)
+from airflow_provider_popin.operators.failures import is_final, ledger_error, task_error
+from airflow_provider_popin.operators.intent import booking_intent
+from airflow_provider_popin.operators.templated import required_text
+from airflow_provider_popin.sync.errors import SyncError
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_popin.client.models import ScheduledCall, Slot
+    from airflow_provider_popin.hooks.popin import PopinHook
+    from airflow_provider_popin.sync.settings import RunIdentity
+
+# After one of these it is certain that no call was booked. Everything else, known or not, leaves it open.
+_NOTHING_BOOKED = (
+    PopinConfigError,
+    PopinInputError,
+    PopinNotSentError,
+    PopinRateLimitError,
+    PopinAccessError,
+    PopinRejectedError,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """The arguments of a booking, checked; all but ``time``, which takes a request to check."""
+
+    customer_id: str
+    time: str | datetime
+    agent: int | None
+    native: bool | None
+    url: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerLead:
+    """Who a lead is in a ledger."""
+
+    ledger_conn_id: str
+    source: object
+    lead_id: object
+
+
+@dataclass(frozen=True, slots=True)
+class Booked:
+    """A call that Popin confirmed."""
+
+    wish: Wish
+    slot: Slot
+    timezone: str
+    call: ScheduledCall
+
+    @property
+    def other_time(self) -> str | None:
+        """The time that Popin confirmed, with its timezone, if it is readable and not the one asked for."""
+        from airflow_provider_popin.client.slots import reply_matches_slot
+
+        timezone = self.call.timezone or self.timezone
+        matches = reply_matches_slot(self.call.time, timezone, self.slot)
+        return f"{self.call.time!r} ({timezone})" if matches is False else None
+
+
+def book_with_intent(hook: PopinHook, wish: Wish, context: Context) -> Booked:
+    """Book without a ledger; protected against retries only, see :mod:`.intent`.
+
+    :param hook: the hook to send with.
+    :param wish: what to book.
+    :param context: the task's context.
+    :raises AirflowFailException: an earlier try may have booked it.
+    :raises PopinError: one of its subclasses says what happened.
+    """
+    intent = booking_intent(context)
+    intent.check()
+    try:
+        slot, timezone = hook.find_slot(wish.time)
+        intent.record(account=hook.config.account_key, customer_id=wish.customer_id, slot=slot)
+        call = hook.client.schedule(
+            wish.customer_id, slot.time, agent=wish.agent, native=wish.native, url=wish.url
+        )
+    except PopinError as error:
+        if isinstance(error, _NOTHING_BOOKED):
+            intent.withdraw()
+        if intent.can_retry or is_final(error):
+            raise
+        hint = "It is not retried, for before Airflow 3.3 and without a ledger only a first try sends"
+        raise task_error(error, conn_id=hook.popin_conn_id, hint=hint, final=True) from error
+    return Booked(wish, slot, timezone, call)
+
+
+def book_with_ledger(hook: PopinHook, wish: Wish, lead: LedgerLead, context: Context) -> Booked:
+    """Book through the ledger of the bulk job, which keeps its promise here too.
+
+    :param hook: the hook to send with.
+    :param wish: what to book.
+    :param lead: who it is for.
+    :param context: the task's context.
+    :raises PopinError: one of its subclasses says what happened.
+    :raises AirflowException: the ledger forbids it or cannot be used; final where a person must act.
+    """
+    from airflow_provider_popin.hooks.ledger import open_ledger
+    from airflow_provider_popin.sync.single import book_one
+
+    source, lead_id = required_text(lead.source, "source"), required_text(lead.lead_id, "lead_id")
+    slot, timezone = hook.find_slot(wish.time)
+    try:
+        ledger = open_ledger(lead.ledger_conn_id)
+        try:
+            call = book_one(
+                ledger=ledger,
+                client=hook.client,
+                config=hook.config,
+                source=source,
+                lead_id=lead_id,
+                customer_id=wish.customer_id,
+                slot=slot,
+                timezone=timezone,
+                agent=wish.agent,
+                native=wish.native,
+                url=wish.url,
+                run=_run_identity(context),
+            )
+        finally:
+            ledger.engine.dispose()
+    except SyncError as error:
+        raise ledger_error(error, ledger_conn_id=lead.ledger_conn_id) from error
+    return Booked(wish, slot, timezone, call)
+
+
+def _run_identity(context: Context) -> RunIdentity:
+    from airflow_provider_popin.sync.settings import RunIdentity
+
+    ti = context["ti"]
+    mapped = f"/{ti.map_index}" if ti.map_index is not None and ti.map_index >= 0 else ""
+    return RunIdentity(dag_run=f"{ti.dag_id}/{ti.run_id}/{ti.task_id}{mapped}", try_number=ti.try_number)

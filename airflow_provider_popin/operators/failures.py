@@ -1,0 +1,87 @@
+"""Popin's errors as Airflow should see them: retried or not, naming the connection and what to do."""
+
+from __future__ import annotations
+
+import copy
+from typing import Final
+
+from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
+
+from airflow_provider_popin.client.errors import (
+    PopinAccessError,
+    PopinConfigError,
+    PopinError,
+    PopinInputError,
+    PopinNotSentError,
+    PopinOutcomeUnknownError,
+    PopinRateLimitError,
+    PopinRejectedError,
+    PopinReplyError,
+)
+from airflow_provider_popin.sync.errors import LeadHeldError, LedgerGuardError, SyncError
+
+# What a retry of the task cannot mend, or must not repeat.
+_FINAL: Final = (
+    PopinConfigError,
+    PopinInputError,
+    PopinAccessError,
+    PopinRejectedError,
+    PopinOutcomeUnknownError,
+)
+
+_REMEDIES: Final[tuple[tuple[type[PopinError], str], ...]] = (
+    (PopinConfigError, "Correct the connection, then clear the task"),
+    (PopinInputError, "Nothing was sent. Correct the argument, then clear the task"),
+    (
+        PopinAccessError,
+        "Check the connection's host, login (seller token) and password (API key), then clear the task",
+    ),
+    (PopinRejectedError, "Popin refused these values, nothing came of the request. Correct them"),
+    (PopinOutcomeUnknownError, "The request was sent and the answer got lost, so it is not sent again"),
+    (PopinNotSentError, "Nothing reached Popin, a retry is safe. Check the host and the network"),
+    (PopinRateLimitError, "Popin asks to slow down. Lower the connection's requests_per_second"),
+    (PopinReplyError, "Popin's answer cannot be used. If it stays so, check the connection's host"),
+)
+
+
+def is_final(error: PopinError) -> bool:
+    """Tell whether a retry of the task cannot mend this, or must not repeat it.
+
+    :param error: what the client raised.
+    """
+    return isinstance(error, _FINAL)
+
+
+def task_error(error: PopinError, *, conn_id: str, hint: str = "", final: bool | None = None) -> Exception:
+    """Return the exception to raise from a task: final, or of the same class so that Airflow may retry.
+
+    :param error: what the client raised; its text holds nothing personal and no key.
+    :param conn_id: the Airflow connection that was used.
+    :param hint: what else the reader should know or do, a sentence without its full stop.
+    :param final: whether a retry is of no use; None: see :func:`is_final`.
+    :return: an ``AirflowFailException`` for what a retry cannot mend or must not repeat, else a
+        :class:`PopinError` with the data of ``error``.
+    """
+    named = copy.copy(error)
+    named.reason = ". ".join(part for part in (error.reason, _remedy(error), hint) if part)
+    if getattr(error, "conn_id", None) is None:
+        named.reason = f"connection {conn_id!r}: {named.reason}"
+    return AirflowFailException(str(named)) if (is_final(error) if final is None else final) else named
+
+
+def ledger_error(error: SyncError, *, ledger_conn_id: str) -> Exception:
+    """Return the exception to raise from a task when the ledger forbids a request or cannot be used.
+
+    :param error: what the sync engine raised; its text names no person and no key.
+    :param ledger_conn_id: the Airflow connection of the ledger.
+    :return: an ``AirflowFailException`` where a person must act, else an exception that Airflow may retry:
+        with a ledger a retry never books twice.
+    """
+    text = f"ledger connection {ledger_conn_id!r}: {error}"
+    if isinstance(error, LedgerGuardError) or (isinstance(error, LeadHeldError) and not error.retry):
+        return AirflowFailException(text)
+    return AirflowException(text)
+
+
+def _remedy(error: PopinError) -> str:
+    return next((text for kind, text in _REMEDIES if isinstance(error, kind)), "")
