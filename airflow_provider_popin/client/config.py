@@ -13,8 +13,8 @@ from airflow_provider_popin.client.errors import PopinConfigError
 PRODUCTION_URL = "https://widget01.popin.to"
 POSTAL_CODE_FIELDS = ("pincode", "pin_code")
 
-# Visible ASCII with inner spaces: everything else is either refused by the HTTP libraries or, above ASCII, encoded
-# by one of them as Latin-1 and by the other as UTF-8.
+# Visible ASCII with inner spaces: everything else is either refused by the HTTP libraries or, above ASCII,
+# encoded by one of them as Latin-1 and by the other as UTF-8.
 _HEADER_TEXT = re.compile(r"[!-~]([ -~]*[!-~])?")
 _URL_TEXT = re.compile(r"[!-~]+")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -24,9 +24,11 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 class ClientConfig:
     """One Popin account and the limits of talking to it.
 
-    Every value is checked when the object is made; :class:`~.errors.PopinConfigError` names the connection and the field.
+    Every value is checked when the object is made; :class:`~.errors.PopinConfigError` names the connection
+    and the field.
 
-    :param base_url: ``scheme://host[:port][/prefix]``; ``/api/v1`` is appended unless it already ends in it (grade D)
+    :param base_url: ``scheme://host[:port][/prefix]``; ``/api/v1`` is appended unless it already ends in it
+        (grade D)
     :param seller_token: sent as ``X-TOKEN`` (grade D)
     :param api_key: sent as ``X-API-KEY`` (grade D)
     :param conn_id: Airflow connection id, for error texts only
@@ -111,7 +113,7 @@ class ClientConfig:
             if not isinstance(value, str) or not _HEADER_TEXT.fullmatch(value):
                 raise self._error(
                     name,
-                    "must be ASCII text without line breaks or spaces around it, since it is sent as a header",
+                    "must be ASCII text without line breaks or spaces around it, to be sent as a header",
                 )
 
     def _check_limits(self) -> None:
@@ -140,7 +142,8 @@ class ClientConfig:
         return number
 
     def _check_region(self) -> None:
-        # Imported here: the metadata of phonenumbers is large, and a connection without a region needs none of it.
+        # Imported here: the metadata of phonenumbers is large, and a connection without a region needs none
+        # of it.
         if self.default_region is None or self.default_region == "":
             self._set("default_region", None)
             return

@@ -2,16 +2,16 @@
 
     PopinError
     ├── PopinConfigError          a connection or a setting is unusable; nothing was sent
-    ├── PopinInputError           an argument or a lead's field is unusable; nothing was sent (also a ValueError)
+    ├── PopinInputError           an argument or a lead's field is unusable (also a ValueError)
     ├── PopinNotSentError         DNS, connect or TLS failure: no byte of the body left
     ├── PopinRateLimitError       429
     ├── PopinAccessError          401, 403 and every 4xx that blames the connection or the address
-    ├── PopinRejectedError        Popin refused this request: 400, 409, 422, or a 2xx whose status is another number
+    ├── PopinRejectedError        Popin refused this one request (400, 409, 422, a status not 1)
     ├── PopinReplyError           a GET was answered with something unusable
     └── PopinOutcomeUnknownError  a POST was sent and nobody can say what became of it
 
-No message and no attribute holds a phone number, an e-mail address, a name or a key: what Popin wrote is redacted
-before it gets here.
+No message and no attribute holds a phone number, an e-mail address, a name or a key: what Popin wrote is
+redacted before it gets here.
 """
 
 from __future__ import annotations
@@ -106,7 +106,9 @@ class PopinRateLimitError(PopinError):
 
 
 class PopinAccessError(PopinError):
-    """The connection or the address is wrong (401, 403, other 4xx): no lead is to blame, and going on is pointless."""
+    """The connection or the address is wrong (401, 403, other 4xx): no lead is to blame, and going on is
+    pointless.
+    """
 
 
 class PopinRejectedError(PopinError):
@@ -118,4 +120,6 @@ class PopinReplyError(PopinError):
 
 
 class PopinOutcomeUnknownError(PopinError):
-    """A POST was sent, and its outcome is unknown: it may or may not have taken effect. Never send it again blindly."""
+    """A POST was sent, and its outcome is unknown: it may or may not have taken effect. Never send it again
+    blindly.
+    """

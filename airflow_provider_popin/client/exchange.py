@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypeAlias
 
+# The reasons of a failure before there was a connection to speak over.
+NOT_CONNECTED = frozenset({"dns_failed", "connect_failed", "connect_timeout", "tls_failed", "proxy_failed"})
+
 
 class Endpoint(StrEnum):
     """The three documented endpoints (grade D)."""
@@ -50,10 +53,11 @@ class Reply:
 class Failure:
     """An exchange without a complete reply.
 
-    :param sent: whether the first byte of the body was asked for by the library. False means that Popin cannot have
-        acted on it. For a request without a body: whether the connection was made.
+    :param sent: whether the first byte of the body was asked for by the library. False means that Popin
+        cannot have acted on it. For a request without a body: whether the connection was made.
     :param reason: short code: ``dns_failed``, ``connect_failed``, ``connect_timeout``, ``tls_failed``,
-        ``proxy_failed``, ``read_timeout``, ``connection_lost``, ``too_late``, ``body_too_large``, ``bad_reply``
+        ``proxy_failed``, ``read_timeout``, ``connection_lost``, ``too_late``, ``body_too_large``,
+        ``bad_reply``
     """
 
     sent: bool

@@ -1,6 +1,7 @@
 """A lead from whatever a row or an author gives, checked field by field.
 
-The single functions are public, since a row may offer several columns for a field, of which the first usable counts.
+The single functions are public, since a row may offer several columns for a field, of which the first usable
+counts.
 """
 
 from __future__ import annotations
@@ -40,8 +41,8 @@ def make_lead(
 ) -> Lead:
     """Check a lead and bring every field into the form in which it is sent.
 
-    Every field takes what cells hold: text, numbers, None, NaN. Optional fields may be missing; what is there must be
-    usable.
+    Every field takes what cells hold: text, numbers, None, NaN. Optional fields may be missing; what is there
+    must be usable.
 
     :param name: text
     :param mobile: see :func:`~.phones.parse_phone`

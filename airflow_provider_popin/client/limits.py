@@ -12,20 +12,23 @@ from airflow_provider_popin.client.config import ClientConfig
 
 # Lateness up to this may be caught up, or the rate would suffer from every timer that fires late.
 _CATCH_UP_SECONDS = 0.05
-# A 429 halves the rate; it is back after this time. Several 429s within a second are one event: they were under way.
+# A 429 halves the rate; it is back after this time. Several 429s within a second are one event: they were
+# under way.
 _RECOVERY_SECONDS = 60.0
 _SAME_EVENT_SECONDS = 1.0
 _LOWEST_FACTOR = 1 / 16
+# Beyond it, remembering every permit of a second costs more than it protects.
+_MOST_REMEMBERED = 100_000
 
 
 class RateLimiter:
     """Gives permits, spread evenly, and never more than the rate in any second.
 
-    The clock is asked, nothing is slept here: whoever is refused waits in its own way, thread or event loop, and asks
-    again. Thread-safe.
+    The clock is asked, nothing is slept here: whoever is refused waits in its own way, thread or event loop,
+    and asks again. Thread-safe.
 
-    A rate such as 2.5 gives two permits in any second, since three would be more; a rate below 1, such as 0.5, gives
-    one in two seconds.
+    A rate such as 2.5 gives two permits in any second, since three would be more; a rate below 1, such as
+    0.5, gives one in two seconds.
 
     :param requests_per_second: 0 is no limit, but for :meth:`penalize`
     :param clock: seconds, monotonic
@@ -37,7 +40,7 @@ class RateLimiter:
         self._rate = float(requests_per_second)
         self._clock = clock
         self._lock = threading.Lock()
-        self._given: deque[float] = deque(maxlen=max(1, math.floor(self._rate)))
+        self._given: deque[float] = deque(maxlen=_whole_permits(self._rate))
         self._next = -math.inf
         self._paused_until = -math.inf
         self._penalized_at = -math.inf
@@ -75,16 +78,22 @@ class RateLimiter:
             self._paused_until = max(self._paused_until, ends)
 
     def _factor(self, now: float) -> float:
-        """The share of the rate that is in force: recovers evenly from the last 429, or from the end of its pause."""
+        """The share of the rate that is in force: recovers evenly from the last 429, or from the end of its
+        pause.
+        """
         recovered = (now - max(self._penalized_at, self._paused_until)) / _RECOVERY_SECONDS
         return min(1.0, self._factor_then + max(0.0, recovered))
 
     def _window_free_at(self, rate: float) -> float:
         """When the trailing second has room for one more."""
-        count = max(1, math.floor(rate))
+        count = _whole_permits(rate)
         if len(self._given) < count:
             return -math.inf
         return self._given[-count] + max(1.0, 1 / rate)
+
+
+def _whole_permits(rate: float) -> int:
+    return min(max(1, math.floor(rate)), _MOST_REMEMBERED)
 
 
 _limiters: dict[tuple[str, float], RateLimiter] = {}

@@ -9,7 +9,8 @@ from datetime import datetime
 
 @dataclass(frozen=True, slots=True)
 class Lead:
-    """A person to capture, with every field in the form in which it is sent. Made by :func:`~.leads.make_lead`.
+    """A person to capture, with every field in the form in which it is sent. Made by
+    :func:`~.leads.make_lead`.
 
     :param name: full name
     :param mobile: national digits of the phone number

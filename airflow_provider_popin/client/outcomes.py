@@ -7,10 +7,10 @@
 | 401, 403, any 4xx not named here; 400, 409, 422 whose body is no JSON object | STOP |
 | 400, 409, 422 with a JSON object; 2xx whose ``status`` is a number other than 1 | REJECTED |
 | 2xx as documented | OK |
-| everything else: lost replies, 408, 425, 5xx, redirects, other bodies, ``status`` of another type | UNKNOWN |
+| all else: lost replies, 408, 425, 5xx, redirects, other bodies, ``status`` of another type | UNKNOWN |
 
-The slots endpoint has no ``status`` (grade D), so its absence is fine there and nowhere else. Schedule books a call,
-so only the integer 1 counts there: not true, not "1", not 1.0. For the other two 1.0 is the number 1.
+The slots endpoint has no ``status`` (grade D), so its absence is fine there and nowhere else. Schedule books
+a call, so only the integer 1 counts there: not true, not "1", not 1.0. For the other two 1.0 is the number 1.
 """
 
 from __future__ import annotations
@@ -63,7 +63,8 @@ class Outcome:
     :param status: HTTP status, None without a reply
     :param reason: a short code, or for REJECTED field names and redacted text; at most 200 characters
     :param field_errors: for REJECTED, what Popin wrote per field, redacted
-    :param retry_after: seconds that a 429 or 503 asked to wait, not clamped (above 120 the caller stops its run)
+    :param retry_after: seconds that a 429 or 503 asked to wait, not clamped (above 120 the caller stops its
+        run)
     :param slot_blamed: REJECTED, and ``errors`` names ``time``
     :param no_field_named: REJECTED, and ``errors`` names no field
     """
@@ -83,7 +84,8 @@ def classify(
 ) -> Outcome:
     """Say what an exchange means. Never raises, whatever Popin sent.
 
-    For the slots endpoint the verdicts are the same; the caller retries NOT_SENT and UNKNOWN, and errors on REJECTED.
+    For the slots endpoint the verdicts are the same; the caller retries NOT_SENT and UNKNOWN, and errors on
+    REJECTED.
 
     :param endpoint: what was asked
     :param exchange: what came of it

@@ -3,13 +3,14 @@
 The rules, in the order in which they are tried:
 
 1. A number has no letters, no extension (unless extensions are dropped), and is not several numbers.
-2. A number that begins with ``+`` or ``00`` carries its own country. The country column and the default region are
-   then not consulted, even if they contradict it: the column of a CRM tells where somebody lives or is billed, and
-   people keep foreign numbers.
-3. Otherwise the country column says how to read it: an ISO alpha-2 region, or a calling code with or without ``+``.
+2. A number that begins with ``+`` or ``00`` carries its own country. The country column and the default
+   region are then not consulted, even if they contradict it: the column of a CRM tells where somebody lives
+   or is billed, and people keep foreign numbers.
+3. Otherwise the country column says how to read it: an ISO alpha-2 region, or a calling code with or without
+   ``+``.
 4. Otherwise the default region does. Without one, the number is refused rather than guessed.
-5. Whatever was read must be a valid number of any region of its calling code (1 is the United States, Canada and two
-   dozen more).
+5. Whatever was read must be a valid number of any region of its calling code (1 is the United States, Canada
+   and two dozen more).
 
 No error shows any part of the number.
 """
@@ -32,7 +33,7 @@ _REASONS = {
     "phone_several": "there are several phone numbers",
     "phone_extension": "the phone number has an extension",
     "phone_invalid": "the phone number is not valid",
-    "phone_no_region": "the phone number has no country, and there is no country column and no default region",
+    "phone_no_region": "the phone number has no country, and neither the row nor a default region gives one",
     "country_unknown": "the country is neither an ISO alpha-2 region nor a calling code",
 }
 
@@ -76,11 +77,12 @@ def parse_phone(
     """Read the one valid phone number of a cell.
 
     :param raw: the cell: text, int, integral float or Decimal, or nothing
-    :param country: the row's country column: ISO alpha-2 region or calling code, as text or number, or nothing
+    :param country: the row's country column: ISO alpha-2 region or calling code, as text or number, or
+        nothing
     :param default_region: ISO alpha-2 region for numbers without any country
     :param drop_extension: read ``(510)603-3076x6619`` as the number before the extension
-    :raises PopinInputError: codes ``phone_missing``, ``phone_letters``, ``phone_several``, ``phone_extension``,
-        ``phone_invalid``, ``phone_no_region``, ``country_unknown``
+    :raises PopinInputError: codes ``phone_missing``, ``phone_letters``, ``phone_several``,
+        ``phone_extension``, ``phone_invalid``, ``phone_no_region``, ``country_unknown``
     """
     text = _checked_text(_normal_text(raw), drop_extension)
     digits = _digits(text)

@@ -1,8 +1,8 @@
 """Popin's own texts without the people in them.
 
-What Popin writes into an error may echo a name, a phone number or an e-mail address, and when a call is scheduled the
-name is not even known here. So words are not searched for personal values alone: only words of a fixed vocabulary, as
-error texts of web services use them, pass. Everything else becomes ``***``.
+What Popin writes into an error may echo a name, a phone number or an e-mail address, and when a call is
+scheduled the name is not even known here. So words are not searched for personal values alone: only words of
+a fixed vocabulary, as error texts of web services use them, pass. Everything else becomes ``***``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from collections.abc import Iterable, Sequence
 MAX_CHARACTERS = 200
 HIDDEN = "***"
 
-# No words that are common given or family names (mark, will, may, long, page, rich, day): they would let a name pass.
+# No words that are common given or family names (mark, will, may, long, page, rich, day): they would let a
+# name pass.
 _WORDS = """
     a about above accept accepted access account active address after again against agent agents all allowed
     already also an and another any api appointment are array as at attempt attempts authenticated
@@ -43,7 +44,8 @@ _WORDS = """
     week were when where which while with within without wrong year yet you your zip zone
 """
 VOCABULARY = frozenset(_WORDS.split())
-# Short words are names elsewhere (Do, No, An, In, He), so a capital lets them pass only as the first word of the text.
+# Short words are names elsewhere (Do, No, An, In, He), so a capital lets them pass only as the first word of
+# the text.
 _CAPITAL_FIRST_WORDS = frozenset(("a", "all", "no", "not", "that", "the", "this", "you", "your"))
 _SHORT = 4
 
@@ -58,8 +60,8 @@ _HIDDEN_RUN = re.compile(r"\*{3}(?:[\s.,:;!?()\[\]{}\"'/_=\-]*\*{3})+")
 def redact_text(text: str, personal: Sequence[str] = ()) -> str:
     """A text of Popin's that may be logged, stored and shown.
 
-    Own values are hidden wherever they stand, also in several writings of a phone number, then everything that is no
-    word of :data:`VOCABULARY` and no number of at most three digits.
+    Own values are hidden wherever they stand, also in several writings of a phone number, then everything
+    that is no word of :data:`VOCABULARY` and no number of at most three digits.
 
     :param text: what Popin wrote
     :param personal: the lead's own values

@@ -29,8 +29,8 @@ NOT_JSON: Final = _NotJson()
 def decode_json(body: bytes) -> object:
     """The JSON value of a body, or :data:`NOT_JSON`.
 
-    Stricter than the standard library: NaN and Infinity are no JSON, and a member that an object names twice is of no
-    known type, since nobody can say which of the two was meant. A byte order mark is forgiven.
+    Stricter than the standard library: NaN and Infinity are no JSON, and a member that an object names twice
+    is of no known type, since nobody can say which of the two was meant. A byte order mark is forgiven.
 
     :param body: any bytes
     """

@@ -1,7 +1,7 @@
 """When and how long to wait before sending again: one policy, for threads and for event loops.
 
-What may be sent again at all is a matter of the outcome: what was not sent and what was answered 429 always, anything
-unknown only when it was a GET. A POST whose outcome is unknown is never sent again here.
+What may be sent again at all is a matter of the outcome: what was not sent and what was answered 429 always,
+anything unknown only when it was a GET. A POST whose outcome is unknown is never sent again here.
 """
 
 from __future__ import annotations
@@ -41,12 +41,13 @@ def backoff_seconds(attempt: int, jitter: Callable[[], float] = random.random) -
     :param attempt: number of the try that failed, from 1
     :param jitter: gives a number from 0 to 1
     """
-    full = min(_FIRST_WAIT_SECONDS * 2 ** (attempt - 1), _LONGEST_WAIT_SECONDS)
-    return full * (0.5 + jitter() / 2)
+    full = min(_FIRST_WAIT_SECONDS * 2.0 ** (attempt - 1), _LONGEST_WAIT_SECONDS)
+    return float(full * (0.5 + jitter() / 2))
 
 
 class RetryPolicy:
-    """Five tries or 60 seconds, whichever comes first; waits that Popin asked for do not count. For one call only.
+    """Five tries or 60 seconds, whichever comes first; waits that Popin asked for do not count. For one call
+    only.
 
     :param get: whether the request is a GET
     :param jitter: gives a number from 0 to 1

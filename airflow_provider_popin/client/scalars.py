@@ -1,7 +1,7 @@
 """Cells of tables as plain values: what a database driver, a CSV reader or a spreadsheet hands over.
 
-Spreadsheets turn digits into floats, drivers give Decimals, data frames give NaN for nothing. The rules here are
-shared by phones, leads and whoever reads rows.
+Spreadsheets turn digits into floats, drivers give Decimals, data frames give NaN for nothing. The rules here
+are shared by phones, leads and whoever reads rows.
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ def plain_text(value: object) -> str | None:
     """The text that a cell stands for, stripped: text, digits of a whole number, a UUID.
 
     :param value: any cell
-    :return: None for a cell that has no text form (bool, bytes, a fraction, a list); never empty otherwise, unless
-        the cell is blank text
+    :return: None for a cell that has no text form (bool, bytes, a fraction, a list); never empty otherwise,
+        unless the cell is blank text
     """
     if isinstance(value, str):
         return value.strip()
@@ -76,7 +76,8 @@ def plain_text(value: object) -> str | None:
 
 
 def code_text(value: object) -> str | None:
-    """Like :func:`plain_text` for codes made of digits: ``"221007.0"``, which was a float once, is ``"221007"``.
+    """Like :func:`plain_text` for codes made of digits: ``"221007.0"``, which was a float once, is
+    ``"221007"``.
 
     :param value: any cell
     """

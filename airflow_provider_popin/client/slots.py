@@ -1,4 +1,6 @@
-"""Slots and Popin's strings for them (formats: grade D). English names whatever the locale of the process is."""
+"""Slots and Popin's strings for them (formats: grade D). English names whatever the locale of the process
+is.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,8 @@ _SLOT_TIME = re.compile(
 # The reply of schedule names the time without a year (grade D).
 _REPLY_TIME = re.compile(rf"(?P<weekday>{_DAY}), (?P<month>{_MONTH}) (?P<day>[0-9]{{1,2}}) \| {_CLOCK}")
 
-# What the time strings may be called in a reason; everything but these two means that the text itself is malformed.
+# What the time strings may be called in a reason; everything but these two means that the text itself is
+# malformed.
 _DST_CODES = ("time_ambiguous", "time_nonexistent")
 
 
@@ -31,7 +34,8 @@ def load_timezone(name: object) -> ZoneInfo:
     :param name: what a reply or a user gave; anything may come
     :raises PopinInputError: ``timezone_unknown``
     """
-    # A text that is no IANA name may still be a file of the timezone directory; "localtime" would be this machine's.
+    # A text that is no IANA name may still be a file of the timezone directory; "localtime" would be this
+    # machine's.
     if not isinstance(name, str) or not 0 < len(name) <= 64 or name in ("localtime", "posixrules"):
         raise PopinInputError("is not an IANA timezone", code="timezone_unknown", field="timezone")
     try:
@@ -76,8 +80,9 @@ def format_popin_time(instant: datetime, timezone: str) -> str:
 
     :param instant: aware
     :param timezone: IANA name of the seller's timezone
-    :raises PopinInputError: ``time_naive``, ``time_seconds`` (it is no whole minute there), ``time_ambiguous`` (a DST
-        change doubles the local time, so that the string would name two instants), ``timezone_unknown``
+    :raises PopinInputError: ``time_naive``, ``time_seconds`` (it is no whole minute there),
+        ``time_ambiguous`` (a DST change doubles the local time, so that the string would name two instants),
+        ``timezone_unknown``
     """
     zone = load_timezone(timezone)
     if instant.utcoffset() is None:
@@ -99,11 +104,12 @@ def format_popin_time(instant: datetime, timezone: str) -> str:
 def resolve_time(value: str | datetime, *, timezone: str, now: datetime) -> Slot:
     """The slot that an author's ``time`` argument means.
 
-    :param value: Popin's own string, which is then sent as it is; or an aware datetime or ISO 8601 text with an offset
+    :param value: Popin's own string, which is then sent as it is; or an aware datetime or ISO 8601 text with
+        an offset
     :param timezone: IANA name of the seller's timezone, from a fresh GET
     :param now: aware
-    :raises PopinInputError: ``time_malformed``, ``time_weekday``, ``time_naive``, ``time_past``, ``time_seconds``,
-        ``time_ambiguous``, ``time_nonexistent``, ``timezone_unknown``
+    :raises PopinInputError: ``time_malformed``, ``time_weekday``, ``time_naive``, ``time_past``,
+        ``time_seconds``, ``time_ambiguous``, ``time_nonexistent``, ``timezone_unknown``
     """
     if isinstance(value, str) and _SLOT_TIME.fullmatch(value):
         slot = Slot(start=parse_popin_time(value, timezone), time=value)
@@ -118,7 +124,8 @@ def resolve_time(value: str | datetime, *, timezone: str, now: datetime) -> Slot
 def reply_matches_slot(reply_time: str | None, timezone: str | None, slot: Slot) -> bool | None:
     """Whether the time that a booking was confirmed for is the slot that was asked for.
 
-    :param reply_time: ``Fri, Sep 19 | 07:30 PM``, without a year (grade D); the slot format is understood as well
+    :param reply_time: ``Fri, Sep 19 | 07:30 PM``, without a year (grade D); the slot format is understood as
+        well
     :param timezone: IANA name that the reply's time is in; the seller's, if the reply names none
     :param slot: what was asked for
     :return: None if the reply's time or timezone cannot be read
@@ -228,7 +235,7 @@ def _parse_instant(value: object) -> datetime:
 
 
 _TIME_REASONS = {
-    "time_malformed": "must be Popin's own string (Thu, 25 Sep 2025 03:15 PM), or a datetime or ISO text with an offset",
+    "time_malformed": "is neither a string of Popin's (Thu, 25 Sep 2025 03:15 PM) nor a datetime with an offset",
     "time_weekday": "names a day of the week that the date is not",
     "time_naive": "has no timezone offset",
     "time_past": "is in the past",

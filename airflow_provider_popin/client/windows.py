@@ -16,8 +16,8 @@ class SlotWindow:
 
     :param earliest: first instant, aware
     :param latest: the instant from which on it is too late, aware
-    :param hours: local times of day, from and to; wraps midnight when from is later than to, and is the whole day
-        when they are equal
+    :param hours: local times of day, from and to; wraps midnight when from is later than to, and is the whole
+        day when they are equal
     :param weekdays: days of the week of the local date, Monday is 0
     :param timezone: IANA name that hours and weekdays are told in; None is the seller's
     :raises PopinInputError: a bound is naive or of another type, or the timezone is unknown
@@ -71,7 +71,8 @@ def available_slots(
     :param now: aware; slots that have begun do not count
     :param min_slots: how many must be free
     :param max_slots: how many to return at most, None for all
-    :return: ``[{"time": Popin's string, "start": ISO 8601 in UTC, "timezone": the seller's}]``, ascending; None: not yet
+    :return: ``[{"time": Popin's string, "start": ISO 8601 in UTC, "timezone": the seller's}]``, ascending;
+        None: not yet
     """
     found = [
         slot for slot in calendar.slots if slot.start > now and window.allows(slot.start, calendar.timezone)

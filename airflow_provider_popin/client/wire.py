@@ -1,11 +1,19 @@
-"""What both senders share about bytes: when the first one left, how many may come back, how they are unpacked."""
+"""What both senders share about bytes: when the first one left, how many may come back, how they are
+unpacked.
+"""
 
 from __future__ import annotations
 
+import os
+import ssl
 import threading
 import zlib
 
+from requests.utils import DEFAULT_CA_BUNDLE_PATH
+
 from airflow_provider_popin.client.clock import boot_seconds
+from airflow_provider_popin.client.config import ClientConfig
+from airflow_provider_popin.client.errors import PopinConfigError
 
 MAX_BODY_BYTES = 4 * 1024 * 1024
 
@@ -14,16 +22,19 @@ _GZIP_OR_ZLIB = 32 + zlib.MAX_WBITS
 
 
 class SendRefusedError(Exception):
-    """The gate did not open: the body must not be written. Not an OSError, so that no library takes it for its own."""
+    """The gate did not open: the body must not be written. Not an OSError, so that no library takes it for
+    its own.
+    """
 
 
 class SendGate:
     """Stands before the body of one request, and knows exactly whether it was let out.
 
-    The body object that an HTTP library is given passes the gate when the library asks for its first byte. Before
-    that, Popin cannot have acted on the request; after that, nobody can say. Thread-safe.
+    The body object that an HTTP library is given passes the gate when the library asks for its first byte.
+    Before that, Popin cannot have acted on the request; after that, nobody can say. Thread-safe.
 
-    :param not_after: value of :func:`~.clock.boot_seconds` after which the body must not be written, None for no limit
+    :param not_after: value of :func:`~.clock.boot_seconds` after which the body must not be written, None for
+        no limit
     """
 
     def __init__(self, not_after: float | None = None) -> None:
@@ -70,13 +81,15 @@ class SendGate:
             return self._sent
 
 
-def unpack(body: bytes, encoding: str | None) -> bytes | str:
+def unpack(body: bytes, encoding: str | None, max_bytes: int = MAX_BODY_BYTES) -> bytes | str:
     """The body of a reply without its content encoding.
 
-    No encoding is asked for; a server that applies one nevertheless is understood, within the same limit of size.
+    No encoding is asked for; a server that applies one nevertheless is understood, within the same limit of
+    size.
 
     :param body: bytes as they came
     :param encoding: the ``Content-Encoding`` header
+    :param max_bytes: how large the result may be
     :return: the bytes, or the reason of a failure: ``body_too_large``, ``bad_reply``
     """
     name = (encoding or "identity").strip().lower()
@@ -87,11 +100,38 @@ def unpack(body: bytes, encoding: str | None) -> bytes | str:
     for window in (_GZIP_OR_ZLIB, -zlib.MAX_WBITS):
         unpacker = zlib.decompressobj(window)
         try:
-            plain = unpacker.decompress(body, MAX_BODY_BYTES + 1)
+            plain = unpacker.decompress(body, max_bytes + 1)
         except zlib.error:
             # Some servers mean raw deflate by "deflate".
             continue
-        if len(plain) > MAX_BODY_BYTES:
+        if len(plain) > max_bytes:
             return "body_too_large"
         return plain if unpacker.eof else "bad_reply"
     return "bad_reply"
+
+
+def tls_context(config: ClientConfig) -> ssl.SSLContext | bool:
+    """What to check certificates with, the same for both senders: ``verify``, else the bundle that requests
+    would use.
+
+    Reads files.
+
+    :param config: with ``verify``
+    :return: False to check nothing
+    :raises PopinConfigError: the bundle cannot be read
+    """
+    if config.verify is False:
+        return False
+    bundle = config.verify if isinstance(config.verify, str) else None
+    bundle = (
+        bundle
+        or os.environ.get("REQUESTS_CA_BUNDLE")
+        or os.environ.get("CURL_CA_BUNDLE")
+        or DEFAULT_CA_BUNDLE_PATH
+    )
+    try:
+        if os.path.isdir(bundle):
+            return ssl.create_default_context(capath=bundle)
+        return ssl.create_default_context(cafile=bundle)
+    except OSError:
+        raise PopinConfigError("is no readable CA bundle", conn_id=config.conn_id, field="verify") from None
