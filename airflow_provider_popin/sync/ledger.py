@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlch
 
 from airflow_provider_popin.sync import schema, states
 from airflow_provider_popin.sync.errors import LedgerError
-from airflow_provider_popin.sync.states import Effects, Event, Intent, Planned, Record
+from airflow_provider_popin.sync.events import Effects, Event, Intent, Planned, Record
 
 # How long a writer waits for another process's transaction on SQLite before "database is locked".
 SQLITE_BUSY_SECONDS = 30
@@ -196,7 +196,8 @@ _UPDATES = {
 def _save(connection: Connection, records: Sequence[Record], names: list[str]) -> None:
     if records:
         parameters = [
-            {"record_id": record.id, **{f"new_{name}": getattr(record, name) for name in names}} for record in records
+            {"record_id": record.id, **{f"new_{name}": getattr(record, name) for name in names}}
+            for record in records
         ]
         connection.execute(_UPDATES[tuple(names)], parameters)
 
@@ -214,7 +215,9 @@ def _take_planned_seats(connection: Connection, account: str, events: Sequence[P
     taken: set[int] = set()
     for chunk in chunks(sorted(wanted)):
         query = sa.select(seats.lead, seats.slot_start, seats.number).where(seats.lead.in_(chunk))
-        taken.update(lead for lead, start, number in connection.execute(query) if wanted[lead] == (start, number))
+        taken.update(
+            lead for lead, start, number in connection.execute(query) if wanted[lead] == (start, number)
+        )
     return taken
 
 

@@ -158,7 +158,12 @@ def create_or_check(connection: Connection, now: float) -> str:
         metadata.create_all(connection)
         connection.execute(
             ledger.insert(),
-            {"ledger_id": str(uuid.uuid4()), "schema_version": SCHEMA_VERSION, "sequence": 0, "created_at": now},
+            {
+                "ledger_id": str(uuid.uuid4()),
+                "schema_version": SCHEMA_VERSION,
+                "sequence": 0,
+                "created_at": now,
+            },
         )
     return check(connection)
 
@@ -172,7 +177,9 @@ def check(connection: Connection) -> str:
     """
     rows = connection.execute(sa.select(ledger.c.ledger_id, ledger.c.schema_version)).fetchall()
     if len(rows) != 1:
-        raise LedgerError(f"the table popin_ledger must hold one row, it holds {len(rows)}: this is not a usable ledger")
+        raise LedgerError(
+            f"the table popin_ledger must hold one row, it holds {len(rows)}: this is not a usable ledger"
+        )
     ledger_id, version = rows[0]
     if version != SCHEMA_VERSION:
         raise LedgerError(

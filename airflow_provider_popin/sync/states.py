@@ -27,186 +27,31 @@ The rules that keep the promise:
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from enum import StrEnum
+from collections.abc import Callable
+from typing import Any
+
+from airflow_provider_popin.sync.events import (
+    Adopted,
+    Answer,
+    BookingState,
+    CaptureState,
+    Claimed,
+    Corrected,
+    Effects,
+    Event,
+    Expired,
+    Intent,
+    Planned,
+    Record,
+    Refused,
+    Released,
+    Resolved,
+    Settled,
+    Step,
+)
 
 # An exchange may take its whole timeout; after that much more nobody can still be waiting for its answer.
 DEADLINE_MARGIN_SECONDS = 10.0
-
-
-class CaptureState(StrEnum):
-    """Where the registration of a lead at Popin stands."""
-
-    NEW = "new"
-    SENDING = "sending"
-    CAPTURED = "captured"
-    REJECTED = "rejected"
-    IN_DOUBT = "in_doubt"
-
-
-class BookingState(StrEnum):
-    """Where the call of a lead stands."""
-
-    WAITING = "waiting"
-    PLANNED = "planned"
-    SENDING = "sending"
-    BOOKED = "booked"
-    REJECTED = "rejected"
-    IN_DOUBT = "in_doubt"
-    UNASSIGNED = "unassigned"
-
-
-class Step(StrEnum):
-    """The two POSTs."""
-
-    CAPTURE = "capture"
-    BOOKING = "booking"
-
-
-class Answer(StrEnum):
-    """What came of one POST, as far as the ledger cares (see ``client.outcomes`` for the classification)."""
-
-    SUCCESS = "success"
-    REJECTED = "rejected"
-    TAKEN = "taken"
-    NOT_SENT = "not_sent"
-    UNKNOWN = "unknown"
-
-
-@dataclass(slots=True)
-class Record:
-    """One lead of one generation, as the ledger holds it. Field order is the column order of ``schema.leads``.
-
-    Times are seconds since the epoch by the database's clock; ``slot_start`` is whole seconds, UTC.
-    """
-
-    id: int
-    lead_id: str
-    generation: int
-    capture_state: str = CaptureState.NEW
-    booking_state: str = BookingState.WAITING
-    attempt: int = 0
-    deadline: float | None = None
-    capture_doubted: bool = False
-    booking_doubted: bool = False
-    resends: int = 0
-    customer_id: str | None = field(default=None, repr=False)
-    second_customer: str | None = field(default=None, repr=False)
-    join_url: str | None = field(default=None, repr=False)
-    slot_start: int | None = None
-    slot_time: str | None = None
-    slot_timezone: str | None = None
-    seat: int | None = None
-    reply_incomplete: bool = False
-    time_mismatch: bool = False
-    alarm: bool = False
-    reason: str | None = None
-    fingerprint: str | None = None
-    wish: str | None = None
-    claim_owner: str | None = None
-    run: str | None = None
-    doubt_run: str | None = None
-    change: int = 0
-    written: int = 0
-    updated_at: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Intent:
-    """About to send: the record goes to ``sending`` under a new attempt number.
-
-    :param attempt: the attempt number that the sender read; another number means that somebody else acted.
-    :param owner: the lease owner that must hold the claim.
-    :param run: the Dag run on whose behalf it is sent.
-    :param timeout_seconds: whole-exchange timeout; the deadline is this plus :data:`DEADLINE_MARGIN_SECONDS`.
-    :param resend: a booking in doubt is sent again on purpose (``on_in_doubt="resend"``).
-    """
-
-    id: int
-    step: Step
-    attempt: int
-    owner: str
-    run: str
-    timeout_seconds: float
-    resend: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Settled:
-    """The outcome of attempt ``attempt``. ``slot_*`` name the slot that was sent, for late answers."""
-
-    id: int
-    step: Step
-    attempt: int
-    answer: Answer
-    run: str
-    reason: str | None = None
-    customer_id: str | None = field(default=None, repr=False)
-    join_url: str | None = field(default=None, repr=False)
-    incomplete: bool = False
-    time_mismatch: bool = False
-    fingerprint: str | None = None
-    slot_start: int | None = None
-    slot_time: str | None = None
-    slot_timezone: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Planned:
-    """The planner chose a slot; accepted only if the seat is free (its unique key decides)."""
-
-    id: int
-    attempt: int
-    owner: str
-    slot_start: int
-    slot_time: str
-    slot_timezone: str
-    seat: int
-
-
-@dataclass(frozen=True, slots=True)
-class Released:
-    """A planned seat is given back, or a waiting lead is told why no slot fits (``unassigned``)."""
-
-    id: int
-    owner: str
-    to: BookingState
-    run: str
-    reason: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Expired:
-    """Somebody saw ``sending``; accepted once the deadline has passed."""
-
-    id: int
-
-
-@dataclass(frozen=True, slots=True)
-class Resolved:
-    """A person, or evidence, ends the doubt about a booking."""
-
-    id: int
-    booked: bool
-    who: str
-    why: str
-
-
-Event = Intent | Settled | Planned | Released | Expired | Resolved
-
-
-@dataclass(slots=True)
-class Effects:
-    """What a step asks of the database beside the record itself.
-
-    :param take_seats: ids of records that hold a seat from now on.
-    :param release_seats: ids of records whose seat is given back.
-    :param notes: ``(record id, attempt, kind, who, why)`` for the history table.
-    """
-
-    take_seats: list[int] = field(default_factory=list)
-    release_seats: list[int] = field(default_factory=list)
-    notes: list[tuple[int, int, str, str | None, str | None]] = field(default_factory=list)
 
 
 def apply(record: Record, event: Event, effects: Effects, now: float) -> bool:
@@ -254,7 +99,10 @@ def _settled(record: Record, event: Settled, effects: Effects, now: float) -> bo
 
 
 def _capture_settled(record: Record, event: Settled, effects: Effects) -> bool:
-    mine = record.attempt == event.attempt and record.capture_state in (CaptureState.SENDING, CaptureState.IN_DOUBT)
+    mine = record.attempt == event.attempt and record.capture_state in (
+        CaptureState.SENDING,
+        CaptureState.IN_DOUBT,
+    )
     if event.answer is Answer.SUCCESS:
         return _captured(record, event, effects, mine)
     if not mine:
@@ -299,7 +147,10 @@ def _captured(record: Record, event: Settled, effects: Effects, mine: bool) -> b
 
 
 def _booking_settled(record: Record, event: Settled, effects: Effects) -> bool:
-    mine = record.attempt == event.attempt and record.booking_state in (BookingState.SENDING, BookingState.IN_DOUBT)
+    mine = record.attempt == event.attempt and record.booking_state in (
+        BookingState.SENDING,
+        BookingState.IN_DOUBT,
+    )
     if event.answer is Answer.SUCCESS:
         if not mine:
             return _late_success(record, event, effects)
@@ -339,7 +190,11 @@ def _late_success(record: Record, event: Settled, effects: Effects) -> bool:
         return True
     if record.seat is not None:
         _release_seat(record, effects)
-    record.slot_start, record.slot_time, record.slot_timezone = event.slot_start, event.slot_time, event.slot_timezone
+    record.slot_start, record.slot_time, record.slot_timezone = (
+        event.slot_start,
+        event.slot_time,
+        event.slot_timezone,
+    )
     effects.take_seats.append(record.id)
     # A new attempt number keeps whoever still holds the old one from sending.
     record.attempt += 1
@@ -355,7 +210,11 @@ def _planned(record: Record, event: Planned, effects: Effects, now: float) -> bo
     if record.booking_state not in (BookingState.WAITING, BookingState.UNASSIGNED):
         return False
     record.booking_state = BookingState.PLANNED
-    record.slot_start, record.slot_time, record.slot_timezone = event.slot_start, event.slot_time, event.slot_timezone
+    record.slot_start, record.slot_time, record.slot_timezone = (
+        event.slot_start,
+        event.slot_time,
+        event.slot_timezone,
+    )
     record.seat = event.seat
     record.reason = None
     effects.take_seats.append(record.id)
@@ -369,7 +228,9 @@ def _released(record: Record, event: Released, effects: Effects, now: float) -> 
         _release_seat(record, effects)
     elif record.booking_state not in (BookingState.WAITING, BookingState.UNASSIGNED):
         return False
-    if event.to == BookingState.UNASSIGNED and (record.booking_state, record.reason) != (event.to, event.reason):
+    if (record.booking_state, record.reason) == (event.to, event.reason):
+        return False  # nothing new: a run with 100,000 unassigned leads should not rewrite them all
+    if event.to == BookingState.UNASSIGNED:
         record.change += 1
     record.booking_state = event.to
     record.reason = event.reason
@@ -409,6 +270,58 @@ def _resolved(record: Record, event: Resolved, effects: Effects, now: float) -> 
     return True
 
 
+def _claimed(record: Record, event: Claimed, effects: Effects, now: float) -> bool:
+    held = record.claim_owner not in (None, event.owner) and record.claim_owner in event.live_owners
+    if held or record.attempt != event.attempt:
+        return False
+    if CaptureState.SENDING in (record.capture_state, record.booking_state):
+        return False
+    if record.booking_state == BookingState.PLANNED:
+        # Planned by a run that is gone: its slot may be gone too.
+        record.booking_state = BookingState.WAITING
+        _release_seat(record, effects)
+    record.claim_owner = event.owner
+    record.wish = event.wish
+    return True
+
+
+def _refused(record: Record, event: Refused, effects: Effects, now: float) -> bool:
+    if record.capture_state == CaptureState.CAPTURED:
+        if record.booking_state not in (BookingState.WAITING, BookingState.UNASSIGNED, BookingState.REJECTED):
+            return False
+        record.booking_state = BookingState.REJECTED
+    elif record.capture_state == CaptureState.SENDING:
+        return False
+    else:
+        record.capture_state = CaptureState.REJECTED
+    record.fingerprint = event.fingerprint
+    record.wish = None
+    record.run = event.run
+    _settle(record, event.reason)
+    return True
+
+
+def _corrected(record: Record, event: Corrected, effects: Effects, now: float) -> bool:
+    if record.booking_state == BookingState.REJECTED:
+        record.booking_state = BookingState.WAITING
+    elif record.capture_state == CaptureState.REJECTED:
+        record.capture_state = CaptureState.IN_DOUBT if record.capture_doubted else CaptureState.NEW
+    else:
+        return False
+    record.fingerprint = record.reason = None
+    return True
+
+
+def _adopted(record: Record, event: Adopted, effects: Effects, now: float) -> bool:
+    if record.capture_state not in (CaptureState.NEW, CaptureState.IN_DOUBT):
+        return False
+    record.capture_state = CaptureState.CAPTURED
+    record.customer_id = event.customer_id
+    record.run = event.run
+    _settle(record, None)
+    return True
+
+
 def _doubt(record: Record, reason: str | None, run: str | None, effects: Effects) -> None:
     record.booking_state = BookingState.IN_DOUBT
     if not record.booking_doubted:
@@ -429,11 +342,15 @@ def _release_seat(record: Record, effects: Effects) -> None:
     record.slot_start = record.slot_time = record.slot_timezone = record.seat = None
 
 
-_HANDLERS = {
+_HANDLERS: dict[type, Callable[[Record, Any, Effects, float], bool]] = {
     Intent: _intent,
     Settled: _settled,
     Planned: _planned,
     Released: _released,
     Expired: _expired,
     Resolved: _resolved,
+    Claimed: _claimed,
+    Refused: _refused,
+    Corrected: _corrected,
+    Adopted: _adopted,
 }

@@ -18,8 +18,8 @@ from sqlalchemy.engine import Connection
 
 from airflow_provider_popin.client.clock import boot_seconds
 from airflow_provider_popin.sync.errors import LedgerError
+from airflow_provider_popin.sync.events import Event
 from airflow_provider_popin.sync.ledger import Ledger, LedgerUnreachableError
-from airflow_provider_popin.sync.states import Event
 
 T = TypeVar("T")
 Applied = tuple[bool, float]
@@ -83,7 +83,9 @@ class Writer:
         events = [event for event, _ in batch]
         started = boot_seconds()
         try:
-            accepted = self._transact(lambda connection: self._ledger.apply(connection, self._account, events))
+            accepted = self._transact(
+                lambda connection: self._ledger.apply(connection, self._account, events)
+            )
         except LedgerUnreachableError as error:
             return [error] * len(batch)
         except LedgerError as error:

@@ -1,0 +1,290 @@
+"""Plan and book: rounds of reading the slots, planning, and sending, until everybody is booked or knows why not."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+
+from sqlalchemy.engine import Connection
+
+from airflow_provider_popin.client.models import Slot
+from airflow_provider_popin.client.outcomes import Outcome
+from airflow_provider_popin.sync import ledger_queries, planner
+from airflow_provider_popin.sync.calendar_keeper import CalendarKeeper
+from airflow_provider_popin.sync.events import Answer, BookingState, Planned, Record, Released, Settled
+from airflow_provider_popin.sync.exchange_loop import ExchangeLoop, JobQueue
+from airflow_provider_popin.sync.jobs import BookingJob, Job, Sending
+from airflow_provider_popin.sync.ledger import Ledger, chunks, locked
+from airflow_provider_popin.sync.planner import Waiting
+from airflow_provider_popin.sync.rows import BookingWish
+from airflow_provider_popin.sync.stop_switch import StopSwitch
+from airflow_provider_popin.sync.writer import Writer
+
+log = logging.getLogger(__name__)
+
+# A lead whose slot was taken under its nose is planned again this often.
+MAX_TAKEN = 3
+# Ends a run whose slot list never holds still.
+MAX_ROUNDS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Seats:
+    """The plan's view of capacity: slots that may be booked, and the free seat numbers of each."""
+
+    slots: Sequence[Slot]
+    free: Sequence[list[int]]
+    timezone: str
+
+
+class BookingDesk:
+    """One run's bookings.
+
+    :param account: the account's name in the ledger
+    :param calls_per_slot: seats of one slot
+    :param max_in_doubt: when more than so many bookings became in doubt in this try, no further one starts
+    :param on_done: told about every durable outcome
+    """
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        writer: Writer,
+        keeper: CalendarKeeper,
+        loop: ExchangeLoop,
+        switch: StopSwitch,
+        sending: Sending,
+        account: str,
+        calls_per_slot: int,
+        max_in_doubt: int,
+        on_done: Callable[[Job, Settled], None],
+    ) -> None:
+        self._ledger = ledger
+        self._writer = writer
+        self._keeper = keeper
+        self._loop = loop
+        self._switch = switch
+        self._sending = sending
+        self._account = account
+        self._calls_per_slot = calls_per_slot
+        self._max_in_doubt = max_in_doubt
+        self._on_done = on_done
+        self._by_key: dict[int, Waiting] = {}
+        self._again: list[int] = []
+        self._taken: dict[int, int] = {}
+        self.became_in_doubt = 0
+
+    @property
+    def held(self) -> bool:
+        """Whether too many bookings became in doubt for another one to start."""
+        return self.became_in_doubt > self._max_in_doubt
+
+    async def book(self, waiting: Sequence[Waiting], resends: Sequence[int]) -> None:
+        """Book everybody who can be booked.
+
+        :param waiting: captured leads that this run has claimed; keys are ledger record ids
+        :param resends: records in doubt that are sent once more, to the same slot
+        :raises PopinError: the slots cannot be read
+        :raises LedgerError: the ledger cannot be written
+        """
+        fresh = asyncio.create_task(self._keeper.keep_fresh())
+        try:
+            await self._book(waiting, resends)
+        finally:
+            fresh.cancel()
+
+    async def _book(self, waiting: Sequence[Waiting], resends: Sequence[int]) -> None:
+        await self._keeper.refresh()
+        if resends:
+            await self._send(self._resend_jobs(resends))
+        for _ in range(MAX_ROUNDS):
+            if not waiting or self._is_over():
+                return
+            self._by_key = {lead.key: lead for lead in waiting}
+            self._again = []
+            unassigned = await self._round(waiting)
+            if self._is_over():
+                return
+            await self._tell_unassigned(unassigned)
+            waiting = await self._next_round()
+        await self._tell_unassigned({lead.key: "slots_changed" for lead in waiting})
+
+    def _is_over(self) -> bool:
+        return self._switch.stopped or self.held
+
+    async def _round(self, waiting: Sequence[Waiting]) -> dict[int, str]:
+        seats = await self._writer.call(self._seats)
+        counts = [len(numbers) for numbers in seats.free]
+        plan = await asyncio.to_thread(
+            planner.plan, waiting, seats.slots, counts, seller_timezone=seats.timezone
+        )
+        # The soonest slot first: it is the one whose notice runs out first.
+        order = sorted(plan.assigned, key=lambda key: (plan.assigned[key], key))
+        await self._send(self._planned_jobs(order, plan.assigned, seats))
+        return plan.unassigned
+
+    async def _next_round(self) -> list[Waiting]:
+        if not self._again or self._is_over():
+            return []
+        # What waits for another slot gives its seat back first; a taken one has done so already.
+        await self._release(self._again, BookingState.WAITING, {})
+        given_up = {key: "slot_taken" for key in self._again if self._taken.get(key, 0) > MAX_TAKEN}
+        await self._tell_unassigned(given_up)
+        await self._keeper.refresh()
+        return [self._by_key[key] for key in self._again if key not in given_up]
+
+    def _seats(self, connection: Connection) -> Seats:
+        ledger_queries.expire(connection, self._ledger, self._account)
+        ledger_queries.reclaim_planned(connection, self._ledger, self._account, self._sending.run)
+        slots = self._keeper.bookable()
+        taken = ledger_queries.seats_taken(connection, self._account, [_start(slot) for slot in slots])
+        numbers = range(1, self._calls_per_slot + 1)
+        free = [
+            # Every booking beyond our own numbering (a late success) takes a seat from the rest.
+            [n for n in numbers if n not in taken.get(_start(slot), ())][
+                : max(0, self._calls_per_slot - len(taken.get(_start(slot), ())))
+            ]
+            for slot in slots
+        ]
+        calendar = self._keeper.calendar
+        return Seats(slots, free, calendar.timezone if calendar is not None else "UTC")
+
+    async def _send(self, jobs: AsyncIterator[BookingJob]) -> None:
+        queue = JobQueue(2 * self._loop.concurrency)
+        sending = asyncio.create_task(self._loop.run(queue, self))
+        try:
+            async for job in jobs:
+                if self._is_over():
+                    break
+                await queue.put(job)
+        finally:
+            await queue.end()
+            await sending
+
+    async def _planned_jobs(
+        self, order: Sequence[int], assigned: dict[int, int], seats: Seats
+    ) -> AsyncIterator[BookingJob]:
+        for chunk in chunks(order):
+            events = [
+                (key, seats.slots[assigned[key]], seats.free[assigned[key]].pop(0))
+                for key in chunk
+                if seats.free[assigned[key]]
+            ]
+            for job in await self._writer.call(partial(self._plan, chosen=events, seats=seats)):
+                yield job
+
+    def _plan(
+        self, connection: Connection, chosen: Sequence[tuple[int, Slot, int]], seats: Seats
+    ) -> list[BookingJob]:
+        records = locked(connection, [key for key, _, _ in chosen])
+        events = [
+            Planned(
+                key,
+                records[key].attempt,
+                self._sending.owner,
+                _start(slot),
+                slot.time,
+                seats.timezone,
+                number,
+            )
+            for key, slot, number in chosen
+        ]
+        accepted = self._ledger.apply(connection, self._account, events)
+        jobs = []
+        for (key, slot, _), ok in zip(chosen, accepted, strict=True):
+            if ok:
+                jobs.append(booking_job(records[key], slot, seats.timezone))
+            elif records[key].claim_owner == self._sending.owner:
+                self._again.append(key)  # another run took the seat between our look and our plan
+        return jobs
+
+    async def _resend_jobs(self, ids: Sequence[int]) -> AsyncIterator[BookingJob]:
+        for chunk in chunks(ids):
+            records = await self._writer.call(partial(locked, ids=chunk))
+            for record in records.values():
+                if record.slot_start is None or record.slot_time is None:
+                    continue
+                slot = Slot(start=datetime.fromtimestamp(record.slot_start, UTC), time=record.slot_time)
+                yield booking_job(record, slot, record.slot_timezone or "UTC", resend=True)
+
+    async def _tell_unassigned(self, reasons: dict[int, str]) -> None:
+        await self._release(list(reasons), BookingState.UNASSIGNED, reasons)
+
+    async def _release(self, keys: Sequence[int], to: BookingState, reasons: dict[int, str]) -> None:
+        owner, run = self._sending.owner, self._sending.run
+        for chunk in chunks(keys):
+            events = [Released(key, owner, to, run, reasons.get(key)) for key in chunk]
+            await self._writer.call(partial(self._ledger.apply, account=self._account, events=events))
+
+    # What the exchange loop asks and tells.
+
+    def wanted(self, job: Job) -> bool:
+        """Whether the planned slot still stands; if not, the lead is planned again."""
+        if not isinstance(job, BookingJob) or self.held:
+            return False
+        if job.resend:
+            return job.slot.start > datetime.now(UTC)
+        if self._keeper.is_bookable(job.slot, job.timezone):
+            return True
+        self._again.append(job.record)
+        return False
+
+    async def is_taken(self, job: BookingJob, outcome: Outcome) -> bool:
+        """Whether a rejection is about the slot: Popin says so, or a fresh list no longer has it (grade U)."""
+        if job.resend:
+            return False
+        return outcome.slot_blamed or (
+            outcome.no_field_named and not await self._keeper.still_lists(job.slot)
+        )
+
+    def done(self, job: Job, event: Settled, accepted: bool) -> None:
+        """Count, and plan again what met a taken slot."""
+        if event.answer is Answer.TAKEN and isinstance(job, BookingJob):
+            self._keeper.close(job.slot)
+            if accepted:
+                self._taken[job.record] = self._taken.get(job.record, 0) + 1
+                self._again.append(job.record)
+        self._on_done(job, event)
+
+    def in_doubt(self, job: Job) -> None:
+        """An answer was lost, just now: count it before anything else starts."""
+        self.became_in_doubt += 1
+
+    def refused(self, job: Job) -> None:
+        """Somebody else has the lead."""
+        log.info("The lead %s is being sent by another run; this one leaves it alone.", job.lead_id)
+
+    def dropped(self, job: Job) -> None:
+        """The run stopped; the seat is given back at its end."""
+
+
+def booking_job(record: Record, slot: Slot, timezone: str, *, resend: bool = False) -> BookingJob:
+    """The POST that books a seat.
+
+    :param record: captured
+    :param slot: planned
+    :param timezone: the seller's
+    """
+    if record.customer_id is None:
+        raise ValueError("a lead without a customer cannot be booked")
+    wish = BookingWish.from_json(record.wish) if record.wish else BookingWish()
+    return BookingJob(
+        record=record.id,
+        lead_id=record.lead_id,
+        attempt=record.attempt,
+        customer_id=record.customer_id,
+        slot=slot,
+        timezone=timezone,
+        agent=wish.agent,
+        native=wish.native,
+        resend=resend,
+    )
+
+
+def _start(slot: Slot) -> int:
+    return int(slot.start.timestamp())

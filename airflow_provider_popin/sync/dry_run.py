@@ -1,0 +1,129 @@
+"""A dry run: validate, plan and report. It creates no ledger, claims nothing and sends no POST."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+
+from airflow_provider_popin.client.client import PopinClient
+from airflow_provider_popin.client.config import ClientConfig
+from airflow_provider_popin.client.models import Slot
+from airflow_provider_popin.sync import ledger_queries, planner
+from airflow_provider_popin.sync.admission import Action, Decision, ResultSet, Situation
+from airflow_provider_popin.sync.intake import Admission, Admitted, Limit, Row, waiting_for
+from airflow_provider_popin.sync.ledger import Ledger
+from airflow_provider_popin.sync.planner import Waiting
+from airflow_provider_popin.sync.progress import Progress
+from airflow_provider_popin.sync.reading import SourceReader, row_reader
+from airflow_provider_popin.sync.report import Report
+from airflow_provider_popin.sync.results import ResultsWriter, write_results
+from airflow_provider_popin.sync.rows import LeadRow
+from airflow_provider_popin.sync.settings import RunIdentity, SyncSettings
+from airflow_provider_popin.sync.spool import Spool
+
+
+def dry_run(
+    rows: Iterable[Mapping[str, object]],
+    *,
+    settings: SyncSettings,
+    config: ClientConfig,
+    ledger: Ledger | None,
+    run: RunIdentity,
+    spool: Spool,
+    report: Report,
+    results: ResultsWriter | None,
+) -> None:
+    """Say what a run would do now. What others do meanwhile may change it.
+
+    :param rows: the source
+    :param ledger: None where there is none yet; then every lead is new
+    :param report: filled in
+    :raises PopinError: the slots cannot be read as documented
+    """
+    calendar = PopinClient(config).get_slots()
+    preview = _Preview(settings, config, ledger, run)
+    SourceReader(row_reader(settings, config), spool, Progress()).read(rows, preview.take)
+    if settings.books:
+        earliest = datetime.now(UTC) + settings.min_notice
+        slots = [slot for slot in calendar.slots if slot.start >= earliest]
+        spool.decide(preview.planned(slots, calendar.timezone))
+    else:
+        spool.decide((number, ResultSet.PLANNED, None, None) for number in preview.to_capture)
+    report.shared_phones = spool.shared_phones()
+    write_results(
+        spool,
+        ledger=ledger,
+        situation=preview.situation,
+        report=report,
+        writer=results,
+        unfinished_reason=None,
+    )
+
+
+class _Preview:
+    """Collects what would be sent. The planner's key of a lead is its row number."""
+
+    def __init__(
+        self, settings: SyncSettings, config: ClientConfig, ledger: Ledger | None, run: RunIdentity
+    ) -> None:
+        self._ledger = ledger
+        self._calls_per_slot = settings.calls_per_slot
+        self._account = config.account_key
+        live: frozenset[str] = frozenset()
+        if ledger is not None:
+            with ledger.read() as connection:
+                live = ledger_queries.live_owners(connection)
+        self.situation = Situation(
+            dag_run=run.dag_run,
+            books=settings.books,
+            resend=settings.on_in_doubt == "resend",
+            owner="dry-run",
+            live_owners=live,
+        )
+        self._admission = Admission(
+            ledger=None,
+            account=self._account,
+            source=settings.source,
+            situation=self.situation,
+            limit=Limit(settings.limit),
+        )
+        self._waiting: list[Waiting] = []
+        self.to_capture: list[int] = []
+
+    def take(self, rows: Sequence[tuple[int, Row]]) -> list[Admitted]:
+        """Decide about a chunk and remember who would be sent."""
+        if self._ledger is None:
+            admitted = self._admission.preview(None, [row for _, row in rows])
+        else:
+            with self._ledger.read() as connection:
+                admitted = self._admission.preview(connection, [row for _, row in rows])
+        for (number, _), one in zip(rows, admitted, strict=True):
+            self._remember(number, one)
+        return admitted
+
+    def _remember(self, number: int, one: Admitted) -> None:
+        if one.decision.action is Action.REFUSE:
+            one.decision = Decision(Action.NOTHING, ResultSet.REJECTED, one.decision.reason)
+        elif one.decision.action is not Action.NOTHING and isinstance(one.row, LeadRow):
+            self.to_capture.append(number)
+            self._waiting.append(waiting_for(number, one.row.lead_id, one.row.wish))
+
+    def planned(
+        self, slots: Sequence[Slot], timezone: str
+    ) -> Iterable[tuple[int, ResultSet, str | None, str | None]]:
+        """Where those who would be sent end.
+
+        :param slots: that may be booked
+        :param timezone: the seller's
+        """
+        seats = [self._calls_per_slot] * len(slots)
+        if self._ledger is not None:
+            starts = [int(slot.start.timestamp()) for slot in slots]
+            with self._ledger.read() as connection:
+                taken = ledger_queries.seats_taken(connection, self._account, starts)
+            seats = [max(0, self._calls_per_slot - len(taken.get(start, ()))) for start in starts]
+        plan = planner.plan(self._waiting, slots, seats, seller_timezone=timezone)
+        for number, index in plan.assigned.items():
+            yield number, ResultSet.PLANNED, None, slots[index].time
+        for number, reason in plan.unassigned.items():
+            yield number, ResultSet.UNASSIGNED, reason, None

@@ -1,0 +1,205 @@
+"""The run of a bulk job: read and capture, plan and book, write back, results.
+
+Two threads and a writer. The caller's thread reads the source, validates rows and talks to the CRM: connections and
+callables of Airflow belong to it. The exchange with Popin runs in an event loop of its own thread
+(:class:`.session.Session`), so that a signal, a task timeout or any exception in the caller's thread finds it and
+stops it in good order.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+
+from airflow_provider_popin.client.config import ClientConfig
+from airflow_provider_popin.sync import ledger_queries
+from airflow_provider_popin.sync.admission import Situation
+from airflow_provider_popin.sync.dry_run import dry_run
+from airflow_provider_popin.sync.errors import LedgerError
+from airflow_provider_popin.sync.ledger import Ledger, clock
+from airflow_provider_popin.sync.loop_thread import LoopThread
+from airflow_provider_popin.sync.progress import Progress
+from airflow_provider_popin.sync.reading import SourceReader, lead_id_column, row_reader
+from airflow_provider_popin.sync.report import Report, summary_line
+from airflow_provider_popin.sync.results import ResultsWriter, write_results
+from airflow_provider_popin.sync.session import Session
+from airflow_provider_popin.sync.settings import Prior, RunIdentity, SyncSettings
+from airflow_provider_popin.sync.spool import Spool
+from airflow_provider_popin.sync.stop_switch import StopSwitch
+from airflow_provider_popin.sync.write_back_pass import WriteBack, write_back_changes
+
+log = logging.getLogger(__name__)
+
+# Airflow kills a task 5 s after SIGTERM: 3 s for answers under way, 1 s for their commit.
+STOP_SECONDS = 4.5
+
+
+class LeadSync:
+    """One try of one bulk job. For one run only.
+
+    :param settings: what to do
+    :param config: the Popin connection
+    :param ledger: None only in a dry run where there is no ledger yet
+    :param run: which Dag run and try this is
+    :param prior: what is known about earlier runs, for the guards
+    :param write_back: tells the CRM; see :data:`.write_back_pass.WriteBack`
+    :param results: writes the results file; see :data:`.results.ResultsWriter`
+    """
+
+    def __init__(
+        self,
+        *,
+        settings: SyncSettings,
+        config: ClientConfig,
+        ledger: Ledger | None,
+        run: RunIdentity,
+        prior: Prior | None = None,
+        write_back: WriteBack | None = None,
+        results: ResultsWriter | None = None,
+    ) -> None:
+        if ledger is None and not settings.dry_run:
+            raise LedgerError("a run that sends needs a ledger; only a dry run does without")
+        self._settings = settings
+        self._config = config
+        self._ledger = ledger
+        self._run = run
+        self._prior = prior or Prior()
+        self._write_back = write_back
+        self._results = results
+        self._switch = StopSwitch()
+        self._progress = Progress()
+
+    def run(self, rows: Iterable[Mapping[str, object]]) -> Report:
+        """Run to the end.
+
+        :param rows: the source, read once, in order; closed when read if it can be closed
+        :return: the report; ask it for its problems
+        :raises PopinError: Popin cannot be used (connection, key, address, rate limit); unsent leads are pending
+        :raises LedgerError: the ledger cannot be used, or must not be (:class:`.errors.LedgerGuardError`)
+        :raises SyncStoppedError: :meth:`stop` was called
+        """
+        report = Report(
+            source=self._settings.source,
+            dag_run=self._run.dag_run,
+            try_number=self._run.try_number,
+            dry_run=self._settings.dry_run,
+        )
+        with Spool() as spool:
+            if self._settings.dry_run:
+                dry_run(
+                    rows,
+                    settings=self._settings,
+                    config=self._config,
+                    ledger=self._ledger,
+                    run=self._run,
+                    spool=spool,
+                    report=report,
+                    results=self._results,
+                )
+            elif self._ledger is not None:
+                self._send(rows, spool, report, self._ledger)
+            report.seconds = round(self._progress.seconds(), 3)
+        log.info("Lead sync: %s", summary_line(report))
+        if self._switch.failure is not None:
+            raise self._switch.failure
+        return report
+
+    def stop(self, why: str) -> None:
+        """Stop from outside: nothing more is sent, answers under way are waited for a few seconds. Thread-safe.
+
+        :param why: for the error's text
+        """
+        self._switch.stop_from_outside(why)
+
+    def _send(
+        self, rows: Iterable[Mapping[str, object]], spool: Spool, report: Report, ledger: Ledger
+    ) -> None:
+        reader = row_reader(self._settings, self._config)
+        session = Session(
+            settings=self._settings,
+            config=self._config,
+            ledger=ledger,
+            run=self._run,
+            prior=self._prior,
+            switch=self._switch,
+            progress=self._progress,
+            lead_id_column=lead_id_column(self._settings),
+        )
+        with LoopThread(self._progress.tick) as thread:
+            try:
+                situation = thread.call(session.open())
+                SourceReader(reader, spool, self._progress).read(
+                    rows, lambda chunk: thread.call(session.take([row for _, row in chunk])), self._switch
+                )
+                thread.call(session.finish_captures())
+                if self._settings.books:
+                    self._count_absent(ledger, spool, report, thread, session)
+                    if not self._switch.stopped:
+                        thread.call(session.book())
+            except BaseException as error:
+                # A signal, a timeout of the task, or an error of the source: no unanswered POST is left behind.
+                self._switch.stop(error, hurry=not isinstance(error, Exception))
+                self._close(thread, session)
+                raise
+            self._close(thread, session)
+        self._finish(ledger, spool, report, situation, session)
+
+    def _close(self, thread: LoopThread, session: Session) -> None:
+        try:
+            thread.call(session.close(), STOP_SECONDS if self._switch.hurry else None)
+        except TimeoutError:
+            log.error(
+                "The run could not be ended in %s s; what was unanswered becomes in doubt.", STOP_SECONDS
+            )
+
+    def _count_absent(
+        self, ledger: Ledger, spool: Spool, report: Report, thread: LoopThread, session: Session
+    ) -> None:
+        """Captured, unbooked leads that this read did not contain: reported, and booked if asked to."""
+        after = 0
+        while not self._switch.stopped:
+            with ledger.read() as connection:
+                page = ledger_queries.unfinished(
+                    connection, self._config.account_key, self._settings.source, after
+                )
+            if not page:
+                return
+            after = page[-1].id
+            present = spool.known_records([record.id for record in page])
+            absent = [record for record in page if record.id not in present]
+            report.unfinished_absent += len(absent)
+            if self._settings.carry_over and absent:
+                report.carried_over += thread.call(session.carry_over(absent))
+
+    def _finish(
+        self, ledger: Ledger, spool: Spool, report: Report, situation: Situation, session: Session
+    ) -> None:
+        """What comes after the last POST: the CRM, the results, the ledger's own note of this run."""
+        account, source = self._config.account_key, self._settings.source
+        if self._switch.hurry or isinstance(self._switch.failure, LedgerError):
+            return
+        if self._write_back is not None:
+            write_back_changes(
+                ledger, account=account, source=source, write_back=self._write_back, report=report
+            )
+        report.shared_phones = spool.shared_phones()
+        if report.shared_phones:
+            log.warning("%s phone numbers stand on more than one lead id.", report.shared_phones)
+        write_results(
+            spool,
+            ledger=ledger,
+            situation=situation,
+            report=report,
+            writer=self._results,
+            unfinished_reason="stopped" if self._switch.stopped else "too_many_in_doubt",
+        )
+        with ledger.write() as connection:
+            report.in_doubt_open = ledger_queries.count_in_doubt(connection, account, source)
+            report.in_doubt_this_run = ledger_queries.count_in_doubt(
+                connection, account, source, self._run.dag_run
+            )
+            report.ledger_id = ledger.ledger_id
+            report.ledger_sequence = ledger_queries.next_sequence(connection)
+            report.ledger_time = clock(connection)
+            if session.run_row is not None:
+                ledger_queries.end_run(connection, session.run_row, report.to_xcom())

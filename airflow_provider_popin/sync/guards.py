@@ -1,0 +1,114 @@
+"""What must hold before the first POST. A lost ledger would book everybody again; these guards refuse it.
+
+A source is registered with the account and the name of its lead id column. Outside the ledger, Airflow remembers
+earlier tries of the task and their reports (:class:`settings.Prior`); a ledger that knows less than they do was
+deleted, restored from a backup, or is the wrong one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from airflow_provider_popin.sync import schema
+from airflow_provider_popin.sync.errors import LedgerGuardError
+from airflow_provider_popin.sync.ledger import Ledger, clock
+from airflow_provider_popin.sync.ledger_queries import sequence
+from airflow_provider_popin.sync.settings import Prior
+
+
+def guard_source(
+    connection: Connection,
+    ledger: Ledger,
+    *,
+    account: str,
+    source: str,
+    lead_id_column: str | None,
+    prior: Prior,
+) -> None:
+    """Register a source, or refuse it.
+
+    :param connection: in the write transaction that precedes the first POST
+    :param account: the account's name in the ledger
+    :param source: the source's name
+    :param lead_id_column: the column that the lead ids come from; None for a single booking, which has none
+    :param prior: what Airflow remembers
+    :raises LedgerGuardError: this ledger could book leads again
+    """
+    known = connection.execute(sa.select(schema.sources).where(schema.sources.c.source == source)).first()
+    if known is None:
+        if prior.earlier_try:
+            raise LedgerGuardError(
+                f"the ledger does not know the source {source!r}, but this task ran before: it is not the ledger "
+                f"of those runs, and their leads would be booked again. {_remedy(source)}"
+            )
+        for report in prior.reports:
+            _guard_report(connection, ledger, source, report, accepted_at=0.0)
+        register(connection, account=account, source=source, lead_id_column=lead_id_column)
+        return
+    if known.account != account:
+        raise LedgerGuardError(
+            f"the ledger knows the source {source!r} under another Popin account: its leads would be booked again. "
+            "Use another source name, or set `account` on the connection if it is the same account"
+        )
+    if lead_id_column is not None and known.lead_id_column not in (None, lead_id_column):
+        raise LedgerGuardError(
+            f"the ledger knows the source {source!r} with lead ids from column {known.lead_id_column!r}, now they "
+            f"come from {lead_id_column!r}: every lead would look new. Use another source name for other ids"
+        )
+    if lead_id_column is not None and known.lead_id_column is None:
+        connection.execute(
+            schema.sources.update()
+            .where(schema.sources.c.source == source)
+            .values(lead_id_column=lead_id_column)
+        )
+    for report in prior.reports:
+        _guard_report(connection, ledger, source, report, accepted_at=known.accepted_at)
+
+
+def register(connection: Connection, *, account: str, source: str, lead_id_column: str | None) -> None:
+    """Register a source, or say again that this ledger is meant for it.
+
+    :param lead_id_column: None leaves it open until the first bulk run
+    """
+    now = clock(connection)
+    values = {"account": account, "lead_id_column": lead_id_column, "accepted_at": now}
+    changed = connection.execute(
+        schema.sources.update().where(schema.sources.c.source == source).values(**values)
+    )
+    if changed.rowcount == 0:
+        connection.execute(schema.sources.insert(), {"source": source, "registered_at": now, **values})
+
+
+def _guard_report(
+    connection: Connection, ledger: Ledger, source: str, report: Mapping[str, object], *, accepted_at: float
+) -> None:
+    told_id, told_sequence, told_time = (
+        report.get(key) for key in ("ledger_id", "ledger_sequence", "ledger_time")
+    )
+    if (
+        not isinstance(told_sequence, int)
+        or not isinstance(told_time, int | float)
+        or told_time <= accepted_at
+    ):
+        return
+    if told_id != ledger.ledger_id:
+        raise LedgerGuardError(
+            f"an earlier run of this task for {source!r} used another ledger: leads that it booked would be booked "
+            f"again. {_remedy(source)}"
+        )
+    if told_sequence > sequence(connection):
+        raise LedgerGuardError(
+            f"the ledger is behind a run that was reported for {source!r} (sequence {sequence(connection)}, reported "
+            f"{told_sequence}): it looks like an old backup, and what was booked since would be booked again. "
+            f"{_remedy(source)}"
+        )
+
+
+def _remedy(source: str) -> str:
+    return (
+        "Check ledger_conn_id and restore the right database; if this ledger is meant, say so with "
+        f"`python -m airflow_provider_popin ledger init --source {source}`"
+    )

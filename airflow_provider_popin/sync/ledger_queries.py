@@ -1,0 +1,287 @@
+"""Reads of the ledger, and the writes that concern many rows at once or no lead at all.
+
+Functions that change a lead hand events to :meth:`Ledger.apply`; nothing here decides about a state.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from airflow_provider_popin.sync import schema
+from airflow_provider_popin.sync.events import BookingState, CaptureState, Expired, Record, Released
+from airflow_provider_popin.sync.ledger import CHUNK, Ledger, chunks, clock, insert_ignoring
+
+_leads = schema.leads.c
+_NEW_LEAD = {
+    "capture_state": CaptureState.NEW.value,
+    "booking_state": BookingState.WAITING.value,
+    "attempt": 0,
+    "capture_doubted": False,
+    "booking_doubted": False,
+    "resends": 0,
+    "reply_incomplete": False,
+    "time_mismatch": False,
+    "alarm": False,
+    "change": 0,
+    "written": 0,
+}
+
+
+def families(
+    connection: Connection, account: str, source: str, lead_ids: Sequence[str], *, lock: bool
+) -> dict[str, list[Record]]:
+    """All generations of some leads.
+
+    :param lead_ids: of one chunk of rows
+    :param lock: keep other writers off these records until the transaction ends
+    :return: by lead id, ascending by generation
+    """
+    found: dict[str, list[Record]] = {}
+    for chunk in chunks(sorted(set(lead_ids))):
+        query = (
+            sa.select(*schema.record_columns)
+            .where(_leads.account == account, _leads.source == source, _leads.lead_id.in_(chunk))
+            .order_by(_leads.id)
+        )
+        for row in connection.execute(query.with_for_update() if lock else query):
+            found.setdefault(row[1], []).append(Record(*row))
+    for family in found.values():
+        family.sort(key=lambda record: record.generation)
+    return found
+
+
+def insert_leads(
+    connection: Connection, account: str, source: str, leads: Sequence[Mapping[str, object]]
+) -> None:
+    """Add leads that the ledger does not know; whoever comes second adds nothing.
+
+    :param leads: ``lead_id``, ``generation`` and, for a claimed lead, ``claim_owner`` and ``wish``
+    """
+    if not leads:
+        return
+    now = clock(connection)
+    common = {**_NEW_LEAD, "account": account, "source": source, "updated_at": now}
+    optional: dict[str, object] = {"claim_owner": None, "wish": None}
+    connection.execute(
+        insert_ignoring(connection, schema.leads), [{**common, **optional, **lead} for lead in leads]
+    )
+
+
+def live_owners(connection: Connection) -> frozenset[str]:
+    """Owners whose lease has not run out, by the database's clock."""
+    query = sa.select(schema.owners.c.owner).where(schema.owners.c.deadline > clock(connection))
+    return frozenset(row[0] for row in connection.execute(query))
+
+
+def renew_lease(connection: Connection, owner: str, run: str, seconds: float) -> None:
+    """Take or renew the lease of a run.
+
+    :param owner: a fresh UUID for every run of the engine
+    :param run: the Dag run, for people who read the table
+    :param seconds: how long it holds from now
+    """
+    deadline = clock(connection) + seconds
+    connection.execute(
+        insert_ignoring(connection, schema.owners), {"owner": owner, "deadline": deadline, "run": run}
+    )
+    connection.execute(schema.owners.update().where(schema.owners.c.owner == owner).values(deadline=deadline))
+
+
+def end_lease(connection: Connection, ledger: Ledger, account: str, owner: str, run: str) -> None:
+    """Give back what a run planned and did not book, and its claims with its lease."""
+    planned = sa.select(_leads.id).where(
+        _leads.claim_owner == owner, _leads.booking_state == BookingState.PLANNED.value
+    )
+    ids = [row[0] for row in connection.execute(planned)]
+    for chunk in chunks(ids):
+        ledger.apply(connection, account, [Released(i, owner, BookingState.WAITING, run) for i in chunk])
+    connection.execute(schema.owners.delete().where(schema.owners.c.owner == owner))
+
+
+def expire(connection: Connection, ledger: Ledger, account: str) -> int:
+    """Turn attempts whose deadline has passed into doubts, whoever made them.
+
+    :return: how many
+    """
+    sending = sa.or_(
+        _leads.capture_state == CaptureState.SENDING.value, _leads.booking_state == BookingState.SENDING.value
+    )
+    query = sa.select(_leads.id).where(
+        _leads.account == account, sending, _leads.deadline <= clock(connection)
+    )
+    ids = [row[0] for row in connection.execute(query)]
+    return sum(sum(ledger.apply(connection, account, [Expired(i) for i in chunk])) for chunk in chunks(ids))
+
+
+def reclaim_planned(connection: Connection, ledger: Ledger, account: str, run: str) -> int:
+    """Free the seats that runs planned which are gone.
+
+    :return: how many
+    """
+    live = live_owners(connection)
+    query = sa.select(_leads.id, _leads.claim_owner).where(
+        _leads.account == account, _leads.booking_state == BookingState.PLANNED.value
+    )
+    abandoned = [(i, owner) for i, owner in connection.execute(query).fetchall() if owner not in live]
+    events = [Released(i, owner, BookingState.WAITING, run) for i, owner in abandoned]
+    return sum(sum(ledger.apply(connection, account, chunk)) for chunk in chunks(events))
+
+
+def seats_taken(connection: Connection, account: str, starts: Sequence[int]) -> dict[int, set[int]]:
+    """Seat numbers that are taken, by slot.
+
+    :param starts: slots, epoch seconds UTC
+    """
+    seats = schema.seats.c
+    taken: dict[int, set[int]] = {}
+    for chunk in chunks(starts):
+        query = sa.select(seats.slot_start, seats.number).where(
+            seats.account == account, seats.slot_start.in_(chunk)
+        )
+        for start, number in connection.execute(query):
+            taken.setdefault(start, set()).add(number)
+    return taken
+
+
+def records(connection: Connection, ids: Sequence[int]) -> dict[int, Record]:
+    """Records by id, as they are now.
+
+    :param ids: at most 500
+    """
+    query = sa.select(*schema.record_columns).where(_leads.id.in_(ids))
+    return {row[0]: Record(*row) for row in connection.execute(query)}
+
+
+def holders_of_customers(
+    connection: Connection, account: str, customer_ids: Sequence[str]
+) -> dict[str, list[tuple[str, str]]]:
+    """Which leads hold these customers.
+
+    :return: by customer id, pairs of source and lead id
+    """
+    found: dict[str, list[tuple[str, str]]] = {}
+    for chunk in chunks(customer_ids):
+        query = sa.select(_leads.customer_id, _leads.source, _leads.lead_id).where(
+            _leads.account == account, _leads.customer_id.in_(chunk)
+        )
+        for customer_id, source, lead_id in connection.execute(query):
+            found.setdefault(customer_id, []).append((source, lead_id))
+    return found
+
+
+def unfinished(connection: Connection, account: str, source: str, after: int) -> list[Record]:
+    """One page of a source's captured leads that have no call yet and no doubt.
+
+    :param after: id of the last record of the page before, 0 to begin
+    """
+    return _page(
+        connection,
+        after,
+        _leads.account == account,
+        _leads.source == source,
+        _leads.capture_state == CaptureState.CAPTURED.value,
+        _leads.booking_state.in_([BookingState.WAITING.value, BookingState.UNASSIGNED.value]),
+    )
+
+
+def unwritten(connection: Connection, account: str, source: str, after: int) -> list[Record]:
+    """One page of a source's leads whose last change was not written back; nothing that is under way.
+
+    :param after: id of the last record of the page before, 0 to begin
+    """
+    return _page(
+        connection,
+        after,
+        _leads.account == account,
+        _leads.source == source,
+        _leads.change > _leads.written,
+        _leads.capture_state != CaptureState.SENDING.value,
+        _leads.booking_state.notin_([BookingState.SENDING.value, BookingState.PLANNED.value]),
+    )
+
+
+def mark_written(connection: Connection, written: Sequence[tuple[int, int]]) -> None:
+    """Note that changes were written back.
+
+    :param written: pairs of record id and change number
+    """
+    if written:
+        statement = (
+            schema.leads.update()
+            .where(_leads.id == sa.bindparam("record_id"), _leads.written < sa.bindparam("new_written"))
+            .values(written=sa.bindparam("new_written"))
+        )
+        connection.execute(statement, [{"record_id": i, "new_written": change} for i, change in written])
+
+
+def count_in_doubt(connection: Connection, account: str, source: str, run: str | None = None) -> int:
+    """How many bookings are in doubt.
+
+    :param run: only those that became so in this Dag run
+    """
+    query = sa.select(sa.func.count()).where(
+        _leads.account == account,
+        _leads.source == source,
+        _leads.booking_state == BookingState.IN_DOUBT.value,
+    )
+    if run is not None:
+        query = query.where(_leads.doubt_run == run)
+    return int(connection.execute(query).scalar_one())
+
+
+def start_run(connection: Connection, source: str, run: str, try_number: int) -> int:
+    """Note the start of a run and move the ledger's sequence number on.
+
+    :return: id of the run's row
+    """
+    next_sequence(connection)
+    inserted = connection.execute(
+        schema.runs.insert(),
+        {"source": source, "run": run, "try_number": try_number, "started_at": clock(connection)},
+    )
+    key: Sequence[int] = inserted.inserted_primary_key or ()
+    return key[0]
+
+
+def end_run(connection: Connection, row: int, report: Mapping[str, Any]) -> None:
+    """Keep the report of a run.
+
+    :param row: from :func:`start_run`
+    :param report: JSON values, nothing personal
+    """
+    connection.execute(
+        schema.runs.update()
+        .where(schema.runs.c.id == row)
+        .values(ended_at=clock(connection), report=json.dumps(report, sort_keys=True))
+    )
+
+
+def next_sequence(connection: Connection) -> int:
+    """Move the ledger's sequence number on.
+
+    :return: the new number
+    """
+    connection.execute(schema.ledger.update().values(sequence=schema.ledger.c.sequence + 1))
+    return sequence(connection)
+
+
+def sequence(connection: Connection) -> int:
+    """The ledger's sequence number: higher with every run."""
+    return int(connection.execute(sa.select(schema.ledger.c.sequence)).scalar_one())
+
+
+def _page(
+    connection: Connection, after: int, *conditions: sa.sql.elements.ColumnElement[bool]
+) -> list[Record]:
+    query = (
+        sa.select(*schema.record_columns)
+        .where(*conditions, _leads.id > after)
+        .order_by(_leads.id)
+        .limit(CHUNK)
+    )
+    return [Record(*row) for row in connection.execute(query)]

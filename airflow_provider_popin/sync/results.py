@@ -1,0 +1,116 @@
+"""Where every row of the source ended, in read order: the lines of the results file and the counts of the report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
+
+from airflow_provider_popin.sync import ledger_queries
+from airflow_provider_popin.sync.admission import ResultSet, Situation, final_result
+from airflow_provider_popin.sync.events import Record
+from airflow_provider_popin.sync.ledger import Ledger
+from airflow_provider_popin.sync.report import Report
+from airflow_provider_popin.sync.spool import Spool, SpooledRow
+
+Line = Mapping[str, object]
+# Writes all lines or nothing, and returns the path.
+ResultsWriter = Callable[[Iterable[Line]], str]
+
+
+def write_results(
+    spool: Spool,
+    *,
+    ledger: Ledger | None,
+    situation: Situation,
+    report: Report,
+    writer: ResultsWriter | None,
+    unfinished_reason: str | None,
+) -> None:
+    """Fill the report's counts, and write the lines if somebody wants them.
+
+    :param spool: all rows of the run
+    :param ledger: None where a dry run found none
+    :param unfinished_reason: why rows are pending that the run did not get to
+    """
+    lines = _lines(spool, ledger, situation, report, unfinished_reason)
+    if writer is not None:
+        report.results_path = writer(lines)
+    for _ in lines:  # a writer that gave up early must not leave rows uncounted
+        pass
+
+
+def call_time(record: Record) -> str | None:
+    """The start of a lead's call: ISO 8601 with the offset of the seller's timezone.
+
+    :param record: with or without a slot
+    """
+    if record.slot_start is None:
+        return None
+    zone = ZoneInfo(record.slot_timezone or "UTC")
+    return datetime.fromtimestamp(record.slot_start, UTC).astimezone(zone).isoformat()
+
+
+def _lines(
+    spool: Spool, ledger: Ledger | None, situation: Situation, report: Report, unfinished_reason: str | None
+) -> Iterator[Line]:
+    for rows in spool.rows():
+        known: dict[int, Record] = {}
+        ids = [row.record for row in rows if row.record is not None]
+        if ids and ledger is not None:
+            with ledger.read() as connection:
+                known = ledger_queries.records(connection, ids)
+        for row in rows:
+            record = known.get(row.record) if row.record is not None else None
+            result, reason = _ended(row, record, situation, unfinished_reason)
+            report.count(result, reason)
+            _notice(report, row, record, result)
+            yield _line(row, record, result, reason)
+
+
+def _ended(
+    row: SpooledRow, record: Record | None, situation: Situation, unfinished_reason: str | None
+) -> tuple[ResultSet, str | None]:
+    if row.result is not None:
+        return ResultSet(row.result), row.reason
+    if record is None:
+        return ResultSet.PENDING, unfinished_reason
+    result, reason = final_result(record, situation)
+    if result is ResultSet.PENDING:
+        return result, reason or unfinished_reason
+    return result, reason
+
+
+def _notice(report: Report, row: SpooledRow, record: Record | None, result: ResultSet) -> None:
+    """Name the first leads of each kind of trouble."""
+    if row.lead_id is None:
+        return
+    if result in (ResultSet.REJECTED, ResultSet.IN_DOUBT):
+        report.name_lead(result, row.lead_id)
+    if record is None or row.result is not None:
+        return
+    report.reply_incomplete += record.reply_incomplete
+    if record.time_mismatch:
+        report.time_mismatch += 1
+        report.name_lead("time_mismatch", row.lead_id)
+    if record.alarm:
+        report.alarms += 1
+        report.name_lead("alarm", row.lead_id)
+
+
+def _line(row: SpooledRow, record: Record | None, result: ResultSet, reason: str | None) -> Line:
+    line: dict[str, object] = {
+        "row": row.row,
+        "lead_id": row.lead_id,
+        "generation": row.generation,
+        "result": str(result),
+        "reason": reason,
+    }
+    if row.phone_column is not None:
+        line["phone_column"] = row.phone_column
+    if row.slot is not None:
+        line["slot"] = row.slot
+    if record is not None and result in (ResultSet.BOOKED, ResultSet.IN_DOUBT):
+        line["call_time"] = call_time(record)
+        line["slot"] = record.slot_time
+    return line

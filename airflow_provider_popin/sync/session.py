@@ -1,0 +1,242 @@
+"""One run's conversation with Popin and the ledger, inside the engine's event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from collections.abc import Sequence
+
+from sqlalchemy.engine import Connection
+
+from airflow_provider_popin.client.aiohttp_sender import AiohttpSender
+from airflow_provider_popin.client.config import ClientConfig
+from airflow_provider_popin.client.limits import RateLimiter
+from airflow_provider_popin.sync import guards, ledger_queries
+from airflow_provider_popin.sync.admission import Action, Situation
+from airflow_provider_popin.sync.booking import BookingDesk
+from airflow_provider_popin.sync.calendar_keeper import CalendarKeeper
+from airflow_provider_popin.sync.errors import LedgerError
+from airflow_provider_popin.sync.events import Claimed, Record
+from airflow_provider_popin.sync.exchange_loop import ExchangeLoop, JobQueue
+from airflow_provider_popin.sync.intake import (
+    Admission,
+    Admitted,
+    CaptureDesk,
+    Limit,
+    Row,
+    capture_job,
+    waiting_for,
+)
+from airflow_provider_popin.sync.jobs import Sending
+from airflow_provider_popin.sync.ledger import Ledger
+from airflow_provider_popin.sync.progress import Progress
+from airflow_provider_popin.sync.rows import BookingWish, LeadRow
+from airflow_provider_popin.sync.settings import Prior, RunIdentity, SyncSettings
+from airflow_provider_popin.sync.stop_switch import StopSwitch
+from airflow_provider_popin.sync.writer import Writer
+
+log = logging.getLogger(__name__)
+
+LEASE_SECONDS = 90.0
+RENEW_SECONDS = 20.0
+
+
+class Session:
+    """Everything of a run that lives in the event loop. :meth:`open` first, :meth:`close` always.
+
+    :param lead_id_column: the source column that lead ids come from, for the guard
+    """
+
+    def __init__(
+        self,
+        *,
+        settings: SyncSettings,
+        config: ClientConfig,
+        ledger: Ledger,
+        run: RunIdentity,
+        prior: Prior,
+        switch: StopSwitch,
+        progress: Progress,
+        lead_id_column: str,
+    ) -> None:
+        self._settings = settings
+        self._config = config
+        self._ledger = ledger
+        self._run = run
+        self._prior = prior
+        self._switch = switch
+        self._progress = progress
+        self._lead_id_column = lead_id_column
+        self._account = config.account_key
+        self._sending = Sending(str(uuid.uuid4()), run.dag_run, config.timeout_seconds)
+        self._resends: list[int] = []
+        self._desk = CaptureDesk(books=settings.books, on_done=lambda _, event: progress.settled(event))
+        self._heartbeat: asyncio.Task[None] | None = None
+        self._capturing: asyncio.Task[None] | None = None
+        self.run_row: int | None = None
+
+    async def open(self) -> Situation:
+        """Prove that Popin answers, then open the ledger for this run: nothing is sent if either fails.
+
+        :raises PopinError: the slots cannot be read as documented
+        :raises LedgerError: the ledger refuses this run
+        """
+        self._switch.attach()
+        self._sender = AiohttpSender(self._config)
+        await self._sender.__aenter__()
+        self._writer = Writer(self._ledger, self._account)
+        limiter = RateLimiter(self._settings.requests_per_second)
+        self._keeper = CalendarKeeper(
+            sender=self._sender,
+            config=self._config,
+            limiter=limiter,
+            switch=self._switch,
+            min_notice=self._settings.min_notice,
+        )
+        await self._keeper.refresh()
+        self._situation = await self._writer.call(self._begin)
+        self._heartbeat = asyncio.create_task(self._renew())
+        self._loop = ExchangeLoop(
+            sender=self._sender,
+            writer=self._writer,
+            limiter=limiter,
+            config=self._config,
+            sending=self._sending,
+            switch=self._switch,
+            concurrency=self._settings.max_concurrency,
+        )
+        self._admission = Admission(
+            ledger=self._ledger,
+            account=self._account,
+            source=self._settings.source,
+            situation=self._situation,
+            limit=Limit(self._settings.limit),
+        )
+        self._captures = JobQueue(2 * self._settings.max_concurrency)
+        self._capturing = asyncio.create_task(self._loop.run(self._captures, self._desk))
+        return self._situation
+
+    async def take(self, rows: Sequence[Row]) -> list[Admitted]:
+        """Admit a chunk of rows and hand their captures to the workers; waits while those are busy.
+
+        :param rows: with usable identities, each lead and generation once in the whole run
+        :raises LedgerError: the ledger cannot be written
+        """
+        admitted = await self._writer.call(lambda connection: self._admission.admit(connection, rows))
+        for one in admitted:
+            if one.record is None or not isinstance(one.row, LeadRow):
+                continue
+            if one.decision.action is Action.CAPTURE:
+                await self._captures.put(capture_job(one.row, one.record))
+            elif one.decision.action is Action.BOOK:
+                self._desk.waiting.append(waiting_for(one.record.id, one.row.lead_id, one.row.wish))
+            elif one.decision.action is Action.RESEND:
+                self._resends.append(one.record.id)
+        return admitted
+
+    async def finish_captures(self) -> None:
+        """Return when every capture of the admitted rows is settled."""
+        await self._captures.end()
+        if self._capturing is not None:
+            await self._capturing
+
+    async def carry_over(self, records: Sequence[Record]) -> int:
+        """Claim captured leads that the read did not contain, to book them too.
+
+        :return: how many were claimed
+        """
+        live = self._situation.live_owners
+        events = [Claimed(r.id, r.attempt, self._sending.owner, live, r.wish) for r in records]
+        accepted = await self._writer.call(lambda c: self._ledger.apply(c, self._account, events))
+        claimed = [record for record, ok in zip(records, accepted, strict=True) if ok]
+        for record in claimed:
+            wish = BookingWish.from_json(record.wish) if record.wish else BookingWish()
+            self._desk.waiting.append(waiting_for(record.id, record.lead_id, wish))
+        return len(claimed)
+
+    async def book(self) -> None:
+        """Plan and book everybody who was captured.
+
+        :raises PopinError: the slots cannot be read
+        :raises LedgerError: the ledger cannot be written
+        """
+        self._progress.to_book = len(self._desk.waiting)
+        desk = BookingDesk(
+            ledger=self._ledger,
+            writer=self._writer,
+            keeper=self._keeper,
+            loop=self._loop,
+            switch=self._switch,
+            sending=self._sending,
+            account=self._account,
+            calls_per_slot=self._settings.calls_per_slot,
+            max_in_doubt=self._settings.max_in_doubt,
+            on_done=lambda _, event: self._progress.settled(event),
+        )
+        await desk.book(self._desk.waiting, self._resends)
+        if desk.held:
+            log.error(
+                "%s bookings became in doubt in this try, more than max_in_doubt=%s: no further booking was started.",
+                desk.became_in_doubt,
+                self._settings.max_in_doubt,
+            )
+
+    async def close(self) -> None:
+        """Let the workers finish, give back what was not booked, and close everything."""
+        try:
+            if self._capturing is not None and not self._capturing.done():
+                await self.finish_captures()
+            if self._heartbeat is not None:
+                self._heartbeat.cancel()
+                await self._writer.call(self._end_lease)
+        except LedgerError as error:
+            # The lease runs out by itself; the failure that matters is the one that stopped the run.
+            log.warning("The run's lease could not be given back: %s", error)
+            self._switch.stop(error)
+        finally:
+            if hasattr(self, "_writer"):
+                await asyncio.to_thread(self._writer.close)
+            if hasattr(self, "_sender"):
+                await self._sender.__aexit__(None, None, None)
+
+    def _begin(self, connection: Connection) -> Situation:
+        guards.guard_source(
+            connection,
+            self._ledger,
+            account=self._account,
+            source=self._settings.source,
+            lead_id_column=self._lead_id_column,
+            prior=self._prior,
+        )
+        ledger_queries.expire(connection, self._ledger, self._account)
+        ledger_queries.reclaim_planned(connection, self._ledger, self._account, self._run.dag_run)
+        ledger_queries.renew_lease(connection, self._sending.owner, self._run.dag_run, LEASE_SECONDS)
+        self.run_row = ledger_queries.start_run(
+            connection, self._settings.source, self._run.dag_run, self._run.try_number
+        )
+        return Situation(
+            dag_run=self._run.dag_run,
+            books=self._settings.books,
+            resend=self._settings.on_in_doubt == "resend",
+            owner=self._sending.owner,
+            live_owners=ledger_queries.live_owners(connection),
+        )
+
+    async def _renew(self) -> None:
+        while True:
+            await asyncio.sleep(RENEW_SECONDS)
+            try:
+                await self._writer.call(
+                    lambda connection: ledger_queries.renew_lease(
+                        connection, self._sending.owner, self._run.dag_run, LEASE_SECONDS
+                    )
+                )
+            except LedgerError as error:
+                # Claims may lapse; the attempt numbers still keep two senders apart.
+                log.warning("The run's lease could not be renewed: %s", error)
+
+    def _end_lease(self, connection: Connection) -> None:
+        ledger_queries.end_lease(
+            connection, self._ledger, self._account, self._sending.owner, self._run.dag_run
+        )

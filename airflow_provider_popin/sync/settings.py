@@ -1,0 +1,108 @@
+"""What a run is asked to do, checked before it does anything."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, time, timedelta
+
+from airflow_provider_popin.client.errors import PopinInputError
+
+STEPS = (("capture", "schedule"), ("capture",), ("schedule",))
+ON_IN_DOUBT = ("hold", "resend")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyncSettings:
+    """One bulk job, as design and ``PopinLeadSyncOperator`` describe it.
+
+    :param source: stable name of where the leads come from, part of every lead's identity
+    :param field_map: target field to source column or columns; None takes columns of the same name
+    :param steps: ``("capture", "schedule")``, ``("capture",)`` or ``("schedule",)``
+    :param calls_per_slot: how many calls of this account may start at one time
+    :param min_notice: how long before its start a slot may still be booked
+    :param earliest: no call before this instant (aware)
+    :param latest: no call at or after this instant (aware)
+    :param hours: local times of day, from and to
+    :param default_region: ISO region of phone numbers without a country
+    :param drop_phone_extension: drop extensions instead of rejecting the number
+    :param max_concurrency: requests under way at once
+    :param requests_per_second: client-side limit, 0 for none
+    :param limit: send at most this many leads, in source order
+    :param dry_run: validate, plan and report only
+    :param carry_over: book captured, unbooked leads even when they are absent from the read
+    :param max_rejected_ratio: share of rejected rows above which the run is a failure, from 20 attempted rows on
+    :param max_in_doubt: bookings that may become in doubt before no further booking starts
+    :param on_in_doubt: ``hold`` keeps the promise; ``resend`` sends a booking in doubt once more in a later run
+    :raises PopinInputError: a value is of the wrong type or out of range
+    """
+
+    source: str
+    field_map: Mapping[str, str | Sequence[str]] | None = None
+    steps: tuple[str, ...] = ("capture", "schedule")
+    calls_per_slot: int = 1
+    min_notice: timedelta = field(default=timedelta(minutes=30))
+    earliest: datetime | None = None
+    latest: datetime | None = None
+    hours: tuple[time, time] | None = None
+    default_region: str | None = None
+    drop_phone_extension: bool = False
+    max_concurrency: int = 8
+    requests_per_second: float = 5.0
+    limit: int | None = None
+    dry_run: bool = False
+    carry_over: bool = False
+    max_rejected_ratio: float = 0.2
+    max_in_doubt: int = 0
+    on_in_doubt: str = "hold"
+
+    def __post_init__(self) -> None:
+        _check(self.source.strip() == self.source != "", "source", "must be text without outer spaces")
+        _check(len(self.source) <= 255 and "\0" not in self.source, "source", "at most 255 characters")
+        _check(tuple(self.steps) in STEPS, "steps", f"must be one of {STEPS}")
+        _check(self.on_in_doubt in ON_IN_DOUBT, "on_in_doubt", f"must be one of {ON_IN_DOUBT}")
+        _check(isinstance(self.min_notice, timedelta), "min_notice", "must be a timedelta")
+        _check(self.min_notice >= timedelta(0), "min_notice", "must not be negative")
+        _check(0 <= self.max_rejected_ratio <= 1, "max_rejected_ratio", "must be from 0 to 1")
+        _check(self.requests_per_second >= 0, "requests_per_second", "must not be negative")
+        for name, least in (("calls_per_slot", 1), ("max_concurrency", 1), ("max_in_doubt", 0)):
+            _check(_is_count(getattr(self, name), least), name, f"must be a whole number from {least}")
+        _check(self.limit is None or _is_count(self.limit, 0), "limit", "must be a whole number or None")
+
+    @property
+    def books(self) -> bool:
+        """Whether calls are scheduled, not only leads captured."""
+        return "schedule" in self.steps
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunIdentity:
+    """Which try of which task this is.
+
+    :param dag_run: the same for all tries: ``<dag_id>/<run_id>/<task_id>``, with ``/<map_index>`` if mapped
+    :param try_number: from 1
+    """
+
+    dag_run: str
+    try_number: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prior:
+    """What is known outside the ledger about earlier runs, to notice a ledger that was lost.
+
+    :param earlier_try: an earlier try of this task that was no dry run is known, whatever its state
+    :param reports: ``ledger_id``, ``ledger_sequence`` and ``ledger_time`` of earlier reports that can be seen
+    """
+
+    earlier_try: bool = False
+    reports: Sequence[Mapping[str, object]] = ()
+
+
+def _is_count(value: object, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _check(holds: bool, name: str, text: str) -> None:
+    if not holds:
+        raise PopinInputError(text, code="setting_invalid", field=name)

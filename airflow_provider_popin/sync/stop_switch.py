@@ -1,0 +1,72 @@
+"""Stops a run: at once or in good order, from any thread, and remembers the first cause."""
+
+from __future__ import annotations
+
+import asyncio
+
+from airflow_provider_popin.sync.errors import SyncStoppedError
+
+
+class StopSwitch:
+    """One switch for all parts of a run. Reading is free; stopping is thread-safe.
+
+    :ivar failure: the first cause, to be raised at the end; None while running or after a stop without one
+    :ivar stopped: nothing more may be sent
+    :ivar hurry: the process is about to be killed: drain for seconds only
+    """
+
+    def __init__(self) -> None:
+        self.failure: BaseException | None = None
+        self.stopped = False
+        self.hurry = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopping: asyncio.Event | None = None
+        self._hurrying: asyncio.Event | None = None
+
+    def attach(self) -> None:
+        """Called once in the engine's loop, before anything waits."""
+        self._loop = asyncio.get_running_loop()
+        self._stopping, self._hurrying = asyncio.Event(), asyncio.Event()
+        self._tell()
+
+    def stop(self, cause: BaseException | None, *, hurry: bool = False) -> None:
+        """Stop the run.
+
+        :param cause: raised at the end of the run; the first one stays
+        :param hurry: the process is about to be killed
+        """
+        if self.failure is None:
+            self.failure = cause
+        self.stopped = True
+        self.hurry = self.hurry or hurry
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._tell)
+
+    def stop_from_outside(self, why: str) -> None:
+        """The task was killed or timed out.
+
+        :param why: for the error's text
+        """
+        self.stop(SyncStoppedError(why), hurry=True)
+
+    async def sleep(self, seconds: float) -> None:
+        """Sleep, but not past a stop."""
+        if self._stopping is None:
+            raise RuntimeError("attach() first")
+        try:
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+        except TimeoutError:
+            return
+
+    async def wait_hurry(self) -> None:
+        """Return when the process is about to be killed."""
+        if self._hurrying is None:
+            raise RuntimeError("attach() first")
+        await self._hurrying.wait()
+
+    def _tell(self) -> None:
+        if self._stopping is not None and self.stopped:
+            self._stopping.set()
+        if self._hurrying is not None and self.hurry:
+            self._hurrying.set()
