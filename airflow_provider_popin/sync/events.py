@@ -117,7 +117,6 @@ class Settled:
     join_url: str | None = field(default=None, repr=False)
     incomplete: bool = False
     time_mismatch: bool = False
-    fingerprint: str | None = None
     slot_start: int | None = None
     slot_time: str | None = None
     slot_timezone: str | None = None
@@ -171,6 +170,7 @@ class Claimed:
     :param attempt: the attempt number that was read.
     :param live_owners: owners whose lease has not run out; a claim of another one may be taken over.
     :param wish: the window of an unfinished lead, see ``rows.BookingWish.to_json``.
+    :param fingerprint: HMAC of the row, to know it again after a rejection.
     """
 
     id: int
@@ -178,6 +178,7 @@ class Claimed:
     owner: str
     live_owners: frozenset[str]
     wish: str | None
+    fingerprint: str | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -181,7 +181,11 @@ class Admission:
     def _new_lead(self, one: Admitted) -> dict[str, object]:
         lead: dict[str, object] = {"lead_id": one.row.lead_id, "generation": one.row.generation or 1}
         if isinstance(one.row, LeadRow) and one.decision.action is not Action.REFUSE:
-            lead |= {"claim_owner": self._situation.owner, "wish": one.row.wish.to_json()}
+            lead |= {
+                "claim_owner": self._situation.owner,
+                "wish": one.row.wish.to_json(),
+                "fingerprint": one.row.fingerprint,
+            }
         return lead
 
     def _events(self, one: Admitted, record: Record, is_new: bool) -> list[Event]:
@@ -190,14 +194,14 @@ class Admission:
             reason = one.decision.reason or "invalid"
             return [Refused(record.id, reason, row.fingerprint, self._situation.dag_run)]
         events: list[Event] = []
-        if record.fingerprint is not None:
+        if CaptureState.REJECTED in (record.capture_state, record.booking_state):
             events.append(Corrected(record.id))
         if row.customer_id is not None and record.customer_id is None:
             events.append(Adopted(record.id, row.customer_id, self._situation.dag_run))
         if not is_new:
             live = self._situation.live_owners
-            wish = row.wish.to_json()
-            events.append(Claimed(record.id, record.attempt, self._situation.owner, live, wish))
+            wish, fingerprint = row.wish.to_json(), row.fingerprint
+            events.append(Claimed(record.id, record.attempt, self._situation.owner, live, wish, fingerprint))
         return events
 
 
@@ -266,7 +270,6 @@ def capture_job(row: LeadRow, record: Record) -> CaptureJob:
         lead_id=row.lead_id,
         attempt=record.attempt,
         lead=row.lead,
-        fingerprint=row.fingerprint,
         wish=row.wish,
     )
 

@@ -44,7 +44,6 @@ class CaptureJob:
     lead_id: str
     attempt: int
     lead: Lead
-    fingerprint: str
     wish: BookingWish
     tries: int = 0
     unknowns: int = 0
@@ -81,7 +80,6 @@ class CaptureJob:
             customer_id=customer.customer_id if customer else None,
             join_url=customer.url if customer else None,
             incomplete=customer.incomplete if customer else False,
-            fingerprint=self.fingerprint,
         )
 
     def describe(self) -> str:
@@ -107,7 +105,6 @@ class BookingJob:
     agent: int | None = None
     native: bool | None = None
     url: str | None = field(default=None, repr=False)
-    fingerprint: str | None = None
     resend: bool = False
     tries: int = 0
 
@@ -151,7 +148,6 @@ class BookingJob:
             reason=outcome.reason or None,
             incomplete=call.incomplete if call else False,
             time_mismatch=matches is False,
-            fingerprint=self.fingerprint,
             slot_start=int(self.slot.start.timestamp()),
             slot_time=self.slot.time,
             slot_timezone=self.timezone,

@@ -60,13 +60,13 @@ def insert_leads(
 ) -> None:
     """Add leads that the ledger does not know; whoever comes second adds nothing.
 
-    :param leads: ``lead_id``, ``generation`` and, for a claimed lead, ``claim_owner`` and ``wish``
+    :param leads: ``lead_id``, ``generation`` and, for a claimed lead, ``claim_owner``, ``wish`` and ``fingerprint``
     """
     if not leads:
         return
     now = clock(connection)
     common = {**_NEW_LEAD, "account": account, "source": source, "updated_at": now}
-    optional: dict[str, object] = {"claim_owner": None, "wish": None}
+    optional: dict[str, object] = {"claim_owner": None, "wish": None, "fingerprint": None}
     connection.execute(
         insert_ignoring(connection, schema.leads), [{**common, **optional, **lead} for lead in leads]
     )

@@ -147,7 +147,7 @@ class Session:
         :return: how many were claimed
         """
         live = self._situation.live_owners
-        events = [Claimed(r.id, r.attempt, self._sending.owner, live, r.wish) for r in records]
+        events = [Claimed(r.id, r.attempt, self._sending.owner, live, r.wish, r.fingerprint) for r in records]
         accepted = await self._writer.call(lambda c: self._ledger.apply(c, self._account, events))
         claimed = [record for record, ok in zip(records, accepted, strict=True) if ok]
         for record in claimed:

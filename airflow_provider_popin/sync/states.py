@@ -109,9 +109,8 @@ def _capture_settled(record: Record, event: Settled, effects: Effects) -> bool:
         return False
     if event.answer is Answer.REJECTED:
         record.capture_state = CaptureState.REJECTED
-        record.fingerprint = event.fingerprint
-        _settle(record, event.reason)
         record.wish = None
+        _settle(record, event.reason)
     elif event.answer is Answer.UNKNOWN or record.capture_doubted:
         record.capture_doubted = True
         record.capture_state = CaptureState.IN_DOUBT
@@ -158,7 +157,7 @@ def _booking_settled(record: Record, event: Settled, effects: Effects) -> bool:
         record.booking_doubted = False
         record.reply_incomplete = record.reply_incomplete or event.incomplete
         record.time_mismatch = event.time_mismatch
-        record.wish = None
+        record.wish = record.fingerprint = None
         record.run = event.run
         _settle(record, None)
         return True
@@ -169,7 +168,6 @@ def _booking_settled(record: Record, event: Settled, effects: Effects) -> bool:
         _doubt(record, event.reason, event.run, effects)
     elif event.answer is Answer.REJECTED:
         record.booking_state = BookingState.REJECTED
-        record.fingerprint = event.fingerprint
         record.wish = None
         _settle(record, event.reason)
         _release_seat(record, effects)
@@ -262,7 +260,7 @@ def _resolved(record: Record, event: Resolved, effects: Effects, now: float) -> 
     _settle(record, None)
     if event.booked:
         record.booking_state = BookingState.BOOKED
-        record.wish = None
+        record.wish = record.fingerprint = None
     else:
         record.booking_state = BookingState.WAITING
         record.claim_owner = None
@@ -282,6 +280,7 @@ def _claimed(record: Record, event: Claimed, effects: Effects, now: float) -> bo
         _release_seat(record, effects)
     record.claim_owner = event.owner
     record.wish = event.wish
+    record.fingerprint = event.fingerprint
     return True
 
 
@@ -308,7 +307,7 @@ def _corrected(record: Record, event: Corrected, effects: Effects, now: float) -
         record.capture_state = CaptureState.IN_DOUBT if record.capture_doubted else CaptureState.NEW
     else:
         return False
-    record.fingerprint = record.reason = None
+    record.reason = None
     return True
 
 
