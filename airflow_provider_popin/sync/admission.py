@@ -149,6 +149,8 @@ def _start(row: LeadRow, situation: Situation) -> Decision:
 
 
 def _continue(record: Record, situation: Situation) -> Decision:
+    if record.customer_id is None:
+        return Decision(Action.NOTHING, ResultSet.SKIPPED, "forgotten")  # erased by `ledger forget`
     if situation.books:
         return Decision(Action.BOOK)
     if record.run == situation.dag_run:

@@ -10,7 +10,6 @@ from airflow_provider_popin.client.aiohttp_sender import AiohttpSender
 from airflow_provider_popin.client.client import fetch_calendar
 from airflow_provider_popin.client.config import ClientConfig
 from airflow_provider_popin.client.errors import PopinAccessError, PopinError
-from airflow_provider_popin.client.limits import RateLimiter
 from airflow_provider_popin.client.models import Calendar, Slot
 from airflow_provider_popin.sync.stop_switch import StopSwitch
 
@@ -24,7 +23,6 @@ class CalendarKeeper:
 
     :param sender: the HTTP sender
     :param config: the connection
-    :param limiter: reads count against the rate limit too
     :param switch: stopped when Popin refuses us
     :param min_notice: how long before its start a slot may still be booked
     """
@@ -34,27 +32,22 @@ class CalendarKeeper:
         *,
         sender: AiohttpSender,
         config: ClientConfig,
-        limiter: RateLimiter,
         switch: StopSwitch,
         min_notice: timedelta,
     ) -> None:
         self._sender = sender
         self._config = config
-        self._limiter = limiter
         self._switch = switch
         self._min_notice = min_notice
         self._closed: set[datetime] = set()
         self._open: frozenset[datetime] = frozenset()
-        self._reading: asyncio.Task[Calendar] | None = None
         self.calendar: Calendar | None = None
 
     async def refresh(self) -> Calendar:
-        """Read the calendar now. Those who ask while a read is waiting to start share it.
+        """Read the calendar now, under the connection's rate limit.
 
         :raises PopinError: not to be had, after retries
         """
-        while (wait := self._limiter.try_acquire()) > 0:
-            await asyncio.sleep(wait)
         calendar = await fetch_calendar(self._sender, self._config)
         for reason in calendar.skipped if self.calendar is None else ():
             log.warning("Part of Popin's slot list was skipped: %s", reason)

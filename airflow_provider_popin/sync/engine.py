@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from airflow_provider_popin.client.config import ClientConfig
 from airflow_provider_popin.sync import ledger_queries
@@ -60,7 +61,11 @@ class LeadSync:
         if ledger is None and not settings.dry_run:
             raise LedgerError("a run that sends needs a ledger; only a dry run does without")
         self._settings = settings
-        self._config = config
+        self._config = replace(
+            config,
+            max_concurrency=settings.max_concurrency,
+            requests_per_second=settings.requests_per_second,
+        )
         self._ledger = ledger
         self._run = run
         self._prior = prior or Prior()

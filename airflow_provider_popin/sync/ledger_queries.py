@@ -185,6 +185,7 @@ def unfinished(connection: Connection, account: str, source: str, after: int) ->
         _leads.account == account,
         _leads.source == source,
         _leads.capture_state == CaptureState.CAPTURED.value,
+        _leads.customer_id.is_not(None),
         _leads.booking_state.in_([BookingState.WAITING.value, BookingState.UNASSIGNED.value]),
     )
 

@@ -11,7 +11,7 @@ from sqlalchemy.engine import Connection
 
 from airflow_provider_popin.client.aiohttp_sender import AiohttpSender
 from airflow_provider_popin.client.config import ClientConfig
-from airflow_provider_popin.client.limits import RateLimiter
+from airflow_provider_popin.client.limits import limiter_for
 from airflow_provider_popin.sync import guards, ledger_queries
 from airflow_provider_popin.sync.admission import Action, Situation
 from airflow_provider_popin.sync.booking import BookingDesk
@@ -86,11 +86,10 @@ class Session:
         self._sender = AiohttpSender(self._config)
         await self._sender.__aenter__()
         self._writer = Writer(self._ledger, self._account)
-        limiter = RateLimiter(self._settings.requests_per_second)
+        limiter = limiter_for(self._config)
         self._keeper = CalendarKeeper(
             sender=self._sender,
             config=self._config,
-            limiter=limiter,
             switch=self._switch,
             min_notice=self._settings.min_notice,
         )
@@ -104,7 +103,7 @@ class Session:
             config=self._config,
             sending=self._sending,
             switch=self._switch,
-            concurrency=self._settings.max_concurrency,
+            concurrency=self._config.max_concurrency,
         )
         self._admission = Admission(
             ledger=self._ledger,
@@ -113,7 +112,7 @@ class Session:
             situation=self._situation,
             limit=Limit(self._settings.limit),
         )
-        self._captures = JobQueue(2 * self._settings.max_concurrency)
+        self._captures = JobQueue(2 * self._config.max_concurrency)
         self._capturing = asyncio.create_task(self._loop.run(self._captures, self._desk))
         return self._situation
 

@@ -1,0 +1,280 @@
+"""One booking under the ledger's promise, for ``PopinScheduleOperator``: the bulk job's rules, one lead at a time."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from sqlalchemy.engine import Connection
+
+from airflow_provider_popin.client.clock import boot_seconds
+from airflow_provider_popin.client.config import ClientConfig
+from airflow_provider_popin.client.models import ScheduledCall, Slot
+from airflow_provider_popin.client.outcomes import Outcome, Verdict, classify, error_for
+from airflow_provider_popin.client.requests_sender import RequestsSender
+from airflow_provider_popin.sync import guards, ledger_queries
+from airflow_provider_popin.sync.errors import LeadHeldError, LedgerError
+from airflow_provider_popin.sync.events import (
+    Adopted,
+    BookingState,
+    CaptureState,
+    Claimed,
+    Corrected,
+    Event,
+    Planned,
+    Record,
+    Settled,
+)
+from airflow_provider_popin.sync.exchange_loop import LATEST_SEND_SECONDS
+from airflow_provider_popin.sync.jobs import BookingJob, Sending
+from airflow_provider_popin.sync.ledger import Ledger
+from airflow_provider_popin.sync.settings import Prior, RunIdentity
+
+# Longer than one exchange may take, and it is given back at the end.
+_LEASE_SECONDS = 90.0
+# The ledger is asked again so often before an outcome is given up to the deadline rule.
+_KEEP_TRIES = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SingleBooking:
+    """What to book.
+
+    :param source: as in the bulk job, where leads of the same source are booked by both
+    :param lead_id: the lead's id in its source
+    :param customer_id: from the capture
+    :param slot: when
+    :param timezone: the seller's, from the list of slots
+    :param agent: number of the agent
+    :param native: False makes the join link ``url``, or the one of the dashboard
+    :param url: custom join link
+    """
+
+    source: str
+    lead_id: str
+    customer_id: str = field(repr=False)
+    slot: Slot
+    timezone: str
+    agent: int | None = None
+    native: bool | None = None
+    url: str | None = field(default=None, repr=False)
+
+
+def book_one(
+    *,
+    ledger: Ledger,
+    config: ClientConfig,
+    booking: SingleBooking,
+    run: RunIdentity,
+    prior: Prior | None = None,
+) -> ScheduledCall:
+    """Book one call, unless the ledger says that it may be booked already.
+
+    Booked before for the same time by any task: returns without sending anything.
+
+    :param ledger: the ledger, shared with the bulk job
+    :param config: the Popin connection
+    :param booking: what to book
+    :param run: which task try asks
+    :param prior: what is known about earlier runs, for the guard against a lost ledger
+    :return: Popin's answer; empty where the call was booked before
+    :raises LeadHeldError: in doubt, booked for another time, under way elsewhere, or another lead's customer
+    :raises LedgerError: the ledger cannot be used, or must not be
+    :raises PopinError: the classes of :mod:`~airflow_provider_popin.client.errors`
+    """
+    return _Booker(ledger, config, booking, run).book(prior or Prior())
+
+
+class _Booker:
+    def __init__(
+        self, ledger: Ledger, config: ClientConfig, booking: SingleBooking, run: RunIdentity
+    ) -> None:
+        self._ledger = ledger
+        self._config = config
+        self._booking = booking
+        self._account = config.account_key
+        self._sending = Sending(str(uuid.uuid4()), run.dag_run, config.timeout_seconds)
+
+    def book(self, prior: Prior) -> ScheduledCall:
+        with self._ledger.write() as connection:
+            job = self._prepare(connection, prior)
+        if job is None:
+            return ScheduledCall(time=None, timezone=self._booking.timezone, incomplete=False)
+        try:
+            outcome, settled = self._send(job)
+        finally:
+            self._end()
+        if not isinstance(outcome.value, ScheduledCall):
+            raise error_for(outcome, job.request(self._config.postal_code_field))
+        if settled.time_mismatch:
+            raise LeadHeldError(
+                f"{self._who()} is booked, but Popin confirmed another time than {job.slot.time}: look the call up "
+                "in Popin's dashboard",
+                retry=False,
+            )
+        return outcome.value
+
+    def _prepare(self, connection: Connection, prior: Prior) -> BookingJob | None:
+        """Everything up to the intent: guards, identity, claim and seat. None: booked already."""
+        booking = self._booking
+        guards.guard_source(
+            connection,
+            self._ledger,
+            account=self._account,
+            source=booking.source,
+            lead_id_column=None,
+            prior=prior,
+        )
+        ledger_queries.expire(connection, self._ledger, self._account)
+        ledger_queries.reclaim_planned(connection, self._ledger, self._account, self._sending.run)
+        self._refuse_foreign_customer(connection)
+        record = self._record(connection)
+        if record.booking_state == BookingState.BOOKED:
+            self._check_same_time(record)
+            return None
+        self._refuse_held(record)
+        ledger_queries.renew_lease(connection, self._sending.owner, self._sending.run, _LEASE_SECONDS)
+        self._apply(connection, self._claim(connection, record))
+        return BookingJob(
+            record=record.id,
+            lead_id=booking.lead_id,
+            attempt=record.attempt,
+            customer_id=booking.customer_id,
+            slot=booking.slot,
+            timezone=booking.timezone,
+            agent=booking.agent,
+            native=booking.native,
+            url=booking.url,
+        )
+
+    def _refuse_foreign_customer(self, connection: Connection) -> None:
+        booking = self._booking
+        holders = ledger_queries.holders_of_customers(connection, self._account, [booking.customer_id])
+        for source, lead_id in holders.get(booking.customer_id, ()):
+            if (source, lead_id) != (booking.source, booking.lead_id):
+                raise LeadHeldError(
+                    f"the customer_id given for {self._who()} belongs to lead {lead_id!r} of {source!r} in the ledger: "
+                    "pass the customer_id that the capture of this lead returned",
+                    retry=False,
+                )
+
+    def _record(self, connection: Connection) -> Record:
+        """The newest generation of the lead, made if it is new."""
+        booking = self._booking
+        if not self._family(connection):
+            ledger_queries.insert_leads(
+                connection, self._account, booking.source, [{"lead_id": booking.lead_id, "generation": 1}]
+            )
+        return self._family(connection)[-1]
+
+    def _family(self, connection: Connection) -> Sequence[Record]:
+        booking = self._booking
+        families = ledger_queries.families(
+            connection, self._account, booking.source, [booking.lead_id], lock=True
+        )
+        return families.get(booking.lead_id, [])
+
+    def _check_same_time(self, record: Record) -> None:
+        if record.slot_start != int(self._booking.slot.start.timestamp()):
+            raise LeadHeldError(
+                f"{self._who()} is booked for {record.slot_time} already; a booked call is never moved. To book the "
+                "same lead again on purpose, use the bulk job with a higher generation",
+                retry=False,
+            )
+
+    def _refuse_held(self, record: Record) -> None:
+        if CaptureState.SENDING in (record.capture_state, record.booking_state):
+            raise LeadHeldError(f"{self._who()} is being sent by another task", retry=True)
+        if record.booking_state == BookingState.IN_DOUBT:
+            raise LeadHeldError(
+                f"the booking of {self._who()} is in doubt ({record.reason}), slot {record.slot_time}: nothing was "
+                "sent. Find out in Popin's dashboard whether the call exists, then say so with `python -m "
+                f"airflow_provider_popin in-doubt resolve --source {self._booking.source} --lead "
+                f"{record.lead_id} --outcome booked|not-booked --why TEXT`",
+                retry=False,
+            )
+        if record.customer_id not in (None, self._booking.customer_id):
+            raise LeadHeldError(
+                f"the ledger knows {self._who()} under another customer_id: pass the one that its capture returned",
+                retry=False,
+            )
+
+    def _claim(self, connection: Connection, record: Record) -> list[Event]:
+        live = ledger_queries.live_owners(connection)
+        if record.claim_owner in live - {self._sending.owner}:
+            raise LeadHeldError(f"{self._who()} is held by a bulk run that is under way", retry=True)
+        start = int(self._booking.slot.start.timestamp())
+        taken = ledger_queries.seats_taken(connection, self._account, [start]).get(start, set())
+        # The caller chose the time; whether it has room is Popin's to say, so the first free number is ours.
+        number = next(n for n in range(1, len(taken) + 2) if n not in taken)
+        owner, slot = self._sending.owner, self._booking.slot
+        events: list[Event] = []
+        if CaptureState.REJECTED in (record.capture_state, record.booking_state):
+            events.append(Corrected(record.id))
+        if record.customer_id is None:
+            events.append(Adopted(record.id, self._booking.customer_id, self._sending.run))
+        events.append(Claimed(record.id, record.attempt, owner, live, None, record.fingerprint))
+        events.append(
+            Planned(record.id, record.attempt, owner, start, slot.time, self._booking.timezone, number)
+        )
+        return events
+
+    def _send(self, job: BookingJob) -> tuple[Outcome, Settled]:
+        started = boot_seconds()
+        with self._ledger.write() as connection:
+            self._apply(connection, [job.intent(self._sending)])
+        job.attempt += 1
+        try:
+            outcome = self._exchange(job, started)
+        except BaseException as error:
+            # The one boundary round a POST whose intent is committed: whatever happened, it may have been sent.
+            unknown = Outcome(Verdict.UNKNOWN, reason=f"unforeseen {type(error).__name__}")
+            self._settle(job.settled(unknown, self._sending))
+            raise
+        settled = job.settled(outcome, self._sending, taken=self._is_taken(outcome))
+        self._settle(settled)
+        return outcome, settled
+
+    def _exchange(self, job: BookingJob, started: float) -> Outcome:
+        if boot_seconds() - started > LATEST_SEND_SECONDS:
+            return Outcome(Verdict.NOT_SENT, reason="too_late")
+        with RequestsSender(self._config) as sender:
+            exchange = sender.send(
+                job.request(self._config.postal_code_field),
+                not_after=started + LATEST_SEND_SECONDS + self._config.connect_timeout_seconds,
+            )
+        return classify(job.endpoint, exchange, now=datetime.now(UTC))
+
+    def _is_taken(self, outcome: Outcome) -> bool:
+        """A rejection that names the time is about the slot: the lead may be booked for another one."""
+        return outcome.verdict is Verdict.REJECTED and (outcome.slot_blamed or outcome.no_field_named)
+
+    def _settle(self, settled: Settled) -> None:
+        for attempt in range(_KEEP_TRIES):
+            try:
+                with self._ledger.write() as connection:
+                    self._ledger.apply(connection, self._account, [settled])
+            except LedgerError as error:
+                if attempt == _KEEP_TRIES - 1:
+                    raise LedgerError(
+                        f"the ledger does not take the outcome {settled.answer.value!r} of the booking of "
+                        f"{self._who()}, customer {self._booking.customer_id}, slot {self._booking.slot.time}: "
+                        "it will be in doubt"
+                    ) from error
+            else:
+                return
+
+    def _apply(self, connection: Connection, events: Sequence[Event]) -> None:
+        if not all(self._ledger.apply(connection, self._account, events)):
+            raise LeadHeldError(f"{self._who()} was taken by another task just now", retry=True)
+
+    def _end(self) -> None:
+        with self._ledger.write() as connection:
+            ledger_queries.end_lease(
+                connection, self._ledger, self._account, self._sending.owner, self._sending.run
+            )
+
+    def _who(self) -> str:
+        return f"lead {self._booking.lead_id!r} of {self._booking.source!r}"
