@@ -137,7 +137,7 @@ class _Extras:
 
     def integer(self, name: str, default: int) -> int:
         """Return a whole number, given as number or text (``8``, ``"8"``, ``8.0``)."""
-        number = self.number(name, default)
+        number = self.number(name, float(default))
         if not number.is_integer():
             raise self._error(name, "must be a whole number")
         return int(number)

@@ -29,6 +29,7 @@ from airflow_provider_popin.operators.templated import (
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
+    from airflow.sdk.definitions.mappedoperator import OperatorPartial
 
     from airflow_provider_popin.client.models import Lead
 
@@ -103,6 +104,18 @@ class PopinCaptureOperator(BaseOperator):
         self.campaign = campaign
         self.popin_conn_id = popin_conn_id
 
+    @classmethod
+    def partial(cls, **kwargs: Any) -> OperatorPartial:
+        """Return the mapped form of the operator, for ``expand`` and ``expand_kwargs``.
+
+        :param kwargs: arguments that all mapped tasks share.
+        """
+        made: OperatorPartial = super().partial(**kwargs)
+        if "email" not in kwargs:
+            # Airflow 2 puts None here and all of them default_args["email"], which then could not be mapped.
+            made.kwargs.pop("email", None)
+        return made
+
     @property
     def hook(self) -> PopinHook:
         """A hook for the connection."""
@@ -127,9 +140,7 @@ class PopinCaptureOperator(BaseOperator):
         except PopinError as error:
             raise task_error(error, conn_id=self.popin_conn_id) from error
         if customer.url is None:
-            self.log.warning(
-                "Customer %s was captured, but Popin's answer had no join URL", customer.customer_id
-            )
+            self.log.warning("Popin's answer for customer %s has no join URL", customer.customer_id)
         _push_join_url(context, customer.url)
         self.log.info("Captured as customer %s", customer.customer_id)
         return {"customer_id": customer.customer_id, "url": customer.url}
