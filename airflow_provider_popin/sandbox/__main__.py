@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import sys
 from collections.abc import Sequence
@@ -40,10 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         logging.getLogger("uvicorn").setLevel(logging.WARNING)
     host = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
     print(f"Popin sandbox on http://{host}:{port} (what happened: /_sandbox/stats)", flush=True)
-    try:
+    with contextlib.suppress(KeyboardInterrupt):
         runner.run()
-    except KeyboardInterrupt:
-        return 0
     return 0
 
 

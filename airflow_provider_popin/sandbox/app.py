@@ -104,16 +104,21 @@ class SandboxApp:
         :param send: ASGI send.
         """
         endpoint = ROUTES.get(scope["path"])
-        if endpoint is None:
-            await self._control(scope, receive, send)
-            return
+        try:
+            if endpoint is None:
+                await self._control(scope, receive, send)
+            else:
+                await self._serve_endpoint(endpoint, scope, receive, send)
+        except asyncio.CancelledError:
+            # Only the end of the server cancels handlers; uvicorn would log the exception with a traceback.
+            self._connections.reset(scope["client"])
+            await wire.wait_until_gone(receive)
+
+    async def _serve_endpoint(self, endpoint: str, scope: Scope, receive: Receive, send: Send) -> None:
         world = self.world
         record = world.oracle.arrived(endpoint, scope["method"])
         try:
             await self._serve(world, record, scope, receive, send)
-        except asyncio.CancelledError:
-            # Only the end of the server cancels handlers; uvicorn would log the exception with a traceback.
-            self._connections.reset(scope["client"])
         finally:
             world.oracle.left(record)
         if self._access_log:

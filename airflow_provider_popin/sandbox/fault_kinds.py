@@ -10,6 +10,7 @@ from airflow_provider_popin.sandbox.oracle import ENDPOINTS
 
 SECONDS = r"[0-9]+(\.[0-9]+)?"
 ANY_TEXT = r"[ -~]*"
+RETRY_AFTER = r"date:-?[0-9]+(\.[0-9]+)?|(?!date:)[ -~]*"
 
 
 class Stage(StrEnum):
@@ -50,7 +51,7 @@ TWO_SIDED = (
     ("reset", "TCP reset (RST) without an answer", None, ""),
     ("500", "HTTP 500 with a JSON message", None, ""),
     ("502_html", "HTTP 502 with an HTML page", None, ""),
-    ("503", "HTTP 503, Retry-After as for 429", ANY_TEXT, "1"),
+    ("503", "HTTP 503, Retry-After as for 429", RETRY_AFTER, "1"),
     ("408", "HTTP 408 with a JSON message", None, ""),
     ("425", "HTTP 425 with a JSON message", None, ""),
     ("html", "HTTP 200 with an HTML page", None, ""),
@@ -89,7 +90,7 @@ def _refusals() -> Iterable[Kind]:
     yield Kind("422_html", Stage.INSTEAD, "HTTP 422 with an HTML page")
     yield Kind("422_no_field", Stage.INSTEAD, "HTTP 422 with a JSON message and no errors map")
     meaning = "HTTP 429; VALUE is Retry-After: seconds, date:SECONDS as an HTTP date, none, or any other text"
-    yield Kind("429", Stage.INSTEAD, meaning, ANY_TEXT, "1")
+    yield Kind("429", Stage.INSTEAD, meaning, RETRY_AFTER, "1")
     meaning = "HTTP 200 with `status` 0 and VALUE as message"
     yield Kind("status0", Stage.INSTEAD, meaning, ANY_TEXT, "Request refused.")
     meaning = "HTTP VALUE, message and errors echo the lead's name, phone, e-mail (200: `status` 0)"

@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from airflow_provider_popin.sandbox.fault_kinds import ALIASES, KINDS, Kind, Stage
+from airflow_provider_popin.sandbox.grid import check_timezone
 from airflow_provider_popin.sandbox.oracle import ENDPOINTS
 
 SPEC = re.compile(
@@ -84,9 +85,7 @@ def parse_fault(text: str) -> Fault:
         )
     if match["endpoint"] != "*" and match["endpoint"] not in kind.endpoints:
         raise FaultError("fault {!r} is for {} only".format(text, ", ".join(kind.endpoints)))
-    value = kind.default if match["value"] is None else match["value"]
-    if match["value"] is not None and (kind.value is None or re.fullmatch(kind.value, value) is None):
-        raise FaultError("fault {!r}: VALUE must be {}".format(text, kind.value or "absent"))
+    value = _value(text, kind, match["value"])
     probability = None if match["probability"] is None else _probability(text, match["probability"])
     return Fault(
         text=text,
@@ -146,6 +145,19 @@ class FaultPlan:
         return chosen
 
 
+def _value(text: str, kind: Kind, value: str | None) -> str:
+    if value is None:
+        return kind.default
+    if kind.value is None or re.fullmatch(kind.value, value) is None:
+        raise FaultError(f"fault {text!r}: VALUE must be {kind.value or 'absent'}")
+    if kind.name == "timezone_change":
+        try:
+            check_timezone(value)
+        except ValueError as error:
+            raise FaultError(f"fault {text!r}: {error}") from error
+    return value
+
+
 def _probability(text: str, value: str) -> float:
     try:
         probability = float(value)
@@ -165,5 +177,7 @@ def _ranges(text: str, which: str | None) -> tuple[tuple[int, int | None], ...]:
         if match is None or int(match[1]) < 1:
             raise FaultError(f"fault {text!r}: requests are numbered from 1, like @3,7 or @3-5 or @3-")
         last = int(match[1]) if match[2] is None else int(match[3]) if match[3] else None
+        if last is not None and last < int(match[1]):
+            raise FaultError(f"fault {text!r}: a range ends after its beginning")
         ranges.append((int(match[1]), last))
     return tuple(ranges)

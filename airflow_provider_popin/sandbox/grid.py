@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -143,6 +143,21 @@ def listed_slots(texts: Sequence[str], *, zone: ZoneInfo) -> list[GridSlot]:
     :raises ValueError: a text that is no slot.
     """
     return _existing(sorted({parse_time(text) for text in texts}), zone)
+
+
+def check_timezone(name: str) -> str:
+    """
+    Refuse what is no IANA timezone.
+
+    :param name: timezone name.
+    :return: the same name.
+    :raises ValueError: no such timezone.
+    """
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise ValueError(f"timezone: {name} is no IANA timezone") from error
+    return name
 
 
 def _existing(locals_: Sequence[datetime], zone: ZoneInfo) -> list[GridSlot]:

@@ -99,6 +99,7 @@ class QuickServer(uvicorn.Server):
         super().__init__(config)
         self._connections = connections
         self._started_event = started_event
+        self.listening = False
         self._leaving = asyncio.Event()
         self._address = ("", 0)
         self._outages: set[asyncio.Task[None]] = set()
@@ -114,12 +115,14 @@ class QuickServer(uvicorn.Server):
 
         :param seconds: how long.
         """
+        self.listening = False
         task = asyncio.get_running_loop().create_task(self._outage(seconds))
         self._outages.add(task)
         task.add_done_callback(self._outages.discard)
 
     async def stop_listening(self) -> None:
         """Close the port and reset every connection. Handlers go on, and commit what they were going to."""
+        self.listening = False
         for server in self.servers:
             server.close()
         self._connections.reset_all()
@@ -154,6 +157,7 @@ class QuickServer(uvicorn.Server):
         assert sockets is not None
         self._address = sockets[0].getsockname()[:2]
         await super().startup(sockets=sockets)
+        self.listening = True
         self._started_event.set()
 
     async def main_loop(self) -> None:
@@ -184,11 +188,11 @@ class QuickServer(uvicorn.Server):
 
 def bind(host: str, port: int) -> socket.socket:
     """
-    Take a TCP port.
+    Open a TCP port.
 
     :param host: address or `localhost`.
     :param port: number, 0 for any free one.
-    :return: a bound socket.
+    :return: a listening socket.
     :raises OSError: the port is taken or the address is not ours.
     """
     family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -196,6 +200,7 @@ def bind(host: str, port: int) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
+        listener.listen(BACKLOG)  # from here on connections wait in line, also before the loop runs
     except OSError:
         listener.close()
         raise

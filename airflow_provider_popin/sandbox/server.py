@@ -40,6 +40,7 @@ class SandboxServer:
 
         :raises OSError: the port is taken.
         """
+        self._runner.started_event.clear()
         self.port = self._runner.bind()
         self._thread = threading.Thread(target=self._runner.run, name="popin-sandbox", daemon=True)
         self._thread.start()
@@ -126,6 +127,19 @@ class SandboxServer:
         while self.stats()["open_requests"]:
             if time.monotonic() > deadline:
                 raise TimeoutError("requests are still being handled")
+            time.sleep(POLL_SECONDS)
+
+    def wait_listening(self, *, timeout_seconds: float = 5.0) -> None:
+        """
+        Wait until the port is open, as it is again at the end of an outage.
+
+        :param timeout_seconds: how long at most.
+        :raises TimeoutError: it is still closed.
+        """
+        deadline = time.monotonic() + timeout_seconds
+        while not self._ask(lambda: self._runner.server.listening):
+            if time.monotonic() > deadline:
+                raise TimeoutError("the port is still closed")
             time.sleep(POLL_SECONDS)
 
     def stop_listening(self) -> None:

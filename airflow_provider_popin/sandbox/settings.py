@@ -6,10 +6,9 @@ import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, time
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from airflow_provider_popin.sandbox.faults import parse_fault
-from airflow_provider_popin.sandbox.grid import parse_time
+from airflow_provider_popin.sandbox.grid import check_timezone, parse_time
 
 REFUSALS = ("422", "status0")
 FIXED_AT_START = frozenset({"host", "port", "allow_remote"})
@@ -113,21 +112,6 @@ class SandboxSettings:
             )
         values = {name: _from_json(name, value, getattr(self, name)) for name, value in changes.items()}
         return replace(self, **values)  # type: ignore[arg-type]  # checked one by one above
-
-
-def check_timezone(name: str) -> str:
-    """
-    Refuse what is no IANA timezone.
-
-    :param name: timezone name.
-    :return: the same name.
-    :raises ValueError: no such timezone.
-    """
-    try:
-        ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-        raise ValueError(f"timezone: {name} is no IANA timezone") from error
-    return name
 
 
 def is_loopback(host: str) -> bool:

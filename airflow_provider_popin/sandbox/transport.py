@@ -6,10 +6,11 @@ import asyncio
 import socket
 import struct
 
+HttpProtocol: type[asyncio.Protocol]
 try:
     from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol as HttpProtocol
 except ImportError:  # pragma: no cover - httptools is optional, h11 comes with uvicorn
-    from uvicorn.protocols.http.h11_impl import H11Protocol as HttpProtocol  # type: ignore[assignment]
+    from uvicorn.protocols.http.h11_impl import H11Protocol as HttpProtocol
 
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
@@ -68,13 +69,17 @@ class Connections:
             _reset(transport)
 
 
-class SandboxProtocol(HttpProtocol):
-    """uvicorn's protocol for one connection, known to `Connections`."""
+class KnownConnection(asyncio.Protocol):
+    """One connection that `Connections` knows; to be mixed into a protocol of uvicorn."""
 
     registry: Connections
     peer: Peer
+    # These three are uvicorn's.
+    client: Peer | None
+    loop: asyncio.AbstractEventLoop
+    transport: asyncio.Transport
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """
         Open.
 
@@ -82,7 +87,7 @@ class SandboxProtocol(HttpProtocol):
         """
         super().connection_made(transport)
         self.peer = self.client or ("", 0)
-        self.registry.opened(self.peer, transport)
+        self.registry.opened(self.peer, self.transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """
@@ -95,14 +100,17 @@ class SandboxProtocol(HttpProtocol):
         self.loop.call_soon(super().connection_lost, exc)
 
 
-def protocol_for(registry: Connections) -> type[SandboxProtocol]:
+def protocol_for(
+    registry: Connections, base: type[asyncio.Protocol] = HttpProtocol
+) -> type[asyncio.Protocol]:
     """
     A protocol class for one server; uvicorn makes the instances and passes no arguments of ours.
 
     :param registry: where the connections are kept.
+    :param base: uvicorn's protocol.
     :return: the class.
     """
-    return type("BoundProtocol", (SandboxProtocol,), {"registry": registry})
+    return type("SandboxProtocol", (KnownConnection, base), {"registry": registry})
 
 
 def _reset(transport: asyncio.Transport) -> None:

@@ -1,0 +1,140 @@
+"""`python -m airflow_provider_popin.sandbox`."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from datetime import UTC, datetime, time
+from pathlib import Path
+
+import pytest
+
+from airflow_provider_popin.sandbox.__main__ import main, make_parser, settings_from
+from airflow_provider_popin.sandbox.settings import SandboxSettings
+from tests.sandbox.talk import headers
+
+COMMAND = [sys.executable, "-W", "error", "-m", "airflow_provider_popin.sandbox"]
+
+
+def parse(*argv: str) -> SandboxSettings:
+    return settings_from(make_parser().parse_args(argv))
+
+
+def test_defaults_are_those_of_the_settings() -> None:
+    assert parse() == SandboxSettings(port=8081)
+
+
+def test_every_option(tmp_path: Path) -> None:
+    listed = tmp_path / "slots.txt"
+    listed.write_text("Thu, 25 Sep 2025 03:15 PM\n\n", "utf-8")
+    assert parse(
+        *("--host", "::1", "--port", "0", "--allow-remote", "--api-key", "k", "--token", "7"),
+        *("--timezone", "Asia/Dubai", "--hours", "09:30-24:00", "--days", "2", "--slot-minutes", "30"),
+        *("--seats", "4", "--slot", "Wed, 24 Sep 2025 03:15 PM", "--slots-file", str(listed)),
+        *("--now", "2025-09-24T12:00:00+05:30", "--latency-ms", "2.5", "--refusal", "status0"),
+        *("--same-customer", "--dashboard-url", "https://example.com", "--seed", "9"),
+        *("--fault", "schedule:reset_after_commit=0.1", "--fault", "capture:500_after_commit@3,7"),
+    ) == SandboxSettings(
+        host="::1",
+        port=0,
+        allow_remote=True,
+        api_key="k",
+        token="7",
+        timezone="Asia/Dubai",
+        opens=time(9, 30),
+        closes=time(0, 0),
+        days=2,
+        slot_minutes=30,
+        seats_per_slot=4,
+        slots=("Wed, 24 Sep 2025 03:15 PM", "Thu, 25 Sep 2025 03:15 PM"),
+        now=datetime(2025, 9, 24, 6, 30, tzinfo=UTC),
+        latency_ms=2.5,
+        refusal="status0",
+        same_mobile_same_customer=True,
+        dashboard_url="https://example.com",
+        faults=("schedule:reset_after_commit=0.1", "capture:500_after_commit@3,7"),
+        seed=9,
+    )
+
+
+@pytest.mark.parametrize(
+    ("argv", "why"),
+    [
+        (["--host", "0.0.0.0"], "--allow-remote"),
+        (["--fault", "schedule:gremlins"], "known: "),
+        (["--timezone", "Asia/Nowhere"], "timezone"),
+        (["--slots-file", "/nonexistent"], "No such file"),
+    ],
+)
+def test_unusable_arguments_end_with_2(argv: list[str], why: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*argv, "--port", "0"]) == 2
+    assert why in capsys.readouterr().err
+
+
+def test_a_taken_port_ends_with_2(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        assert main(["--port", str(taken.getsockname()[1])]) == 2
+    assert "in use" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("argument", [["--hours", "ten"], ["--now", "noon"], ["--refusal", "500"]])
+def test_unreadable_arguments_are_usage_errors(
+    argument: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(argument)
+    assert ended.value.code == 2
+    assert argument[0] in capsys.readouterr().err
+
+
+def test_list_of_faults(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--list-faults"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if line.startswith("reset_after_commit ")]
+    assert [line for line in lines if line.startswith("slow_before_commit(1) ")]
+    assert [line for line in lines if re.match(r"500 +same as 500_before_commit", line)]
+
+
+def test_runs_until_interrupted(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logging.getLogger("uvicorn"), "level", logging.NOTSET)
+    timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    assert main(["--port", "0", "--access-log"]) == 0
+    timer.join()
+    printed = capsys.readouterr().out
+    assert re.fullmatch(r"Popin sandbox on http://127\.0\.0\.1:\d+ .*\n", printed)
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_as_a_process(how: signal.Signals) -> None:
+    command = [*COMMAND, "--port", "0", "--fault", "slots:503@1"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        match = re.search(r"http://127\.0\.0\.1:(\d+)", process.stdout.readline())
+        assert match is not None
+        assert ask_for_slots(int(match[1])).startswith(b"HTTP/1.1 503 Service Unavailable")
+        process.send_signal(how)
+        rest, errors = process.communicate(timeout=5)
+    finally:
+        process.kill()
+        process.communicate()
+    assert (rest, errors) == ("", "")
+    assert process.returncode == (0 if how is signal.SIGINT else -signal.SIGTERM)
+
+
+def ask_for_slots(port: int) -> bytes:
+    lines = [
+        "GET /api/v1/external/slots HTTP/1.1",
+        "Host: localhost",
+        *(f"{name}: {value}" for name, value in headers().items()),
+    ]
+    with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+        connection.sendall("\r\n".join([*lines, "", ""]).encode())
+        return connection.recv(100)

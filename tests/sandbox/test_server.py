@@ -1,0 +1,213 @@
+"""`SandboxServer`: quick, several at once, tidy at its end, able to be away for a while."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+import time
+
+import pytest
+
+from airflow_provider_popin.sandbox.faults import FaultError
+from airflow_provider_popin.sandbox.server import SandboxServer
+from airflow_provider_popin.sandbox.settings import SandboxSettings
+from airflow_provider_popin.sandbox.transport import Connections
+from tests.sandbox.talk import (
+    FRIDAY,
+    SETTINGS,
+    capture,
+    connect,
+    control,
+    new_customer,
+    raw_request,
+    schedule,
+    slots,
+)
+
+
+def test_start_and_stop_are_quick() -> None:
+    began = time.monotonic()
+    with SandboxServer(SETTINGS) as popin:
+        assert time.monotonic() - began < 0.3
+        assert slots(popin).status == 200
+        with connect(popin) as idle:
+            began = time.monotonic()
+            popin.__exit__(None, None, None)
+            assert time.monotonic() - began < 0.3
+            with pytest.raises(ConnectionResetError):
+                idle.recv(1)
+        popin.__enter__()
+        assert slots(popin).status == 200
+    assert not [
+        thread for thread in threading.enumerate() if thread.name == "popin-sandbox" and thread.is_alive()
+    ]
+
+
+def test_several_at_once() -> None:
+    with SandboxServer(SETTINGS) as one, SandboxServer(SETTINGS) as two:
+        assert one.url != two.url
+        capture(one)
+        assert (len(one.customers()), len(two.customers())) == (1, 0)
+
+
+def test_defaults_follow_the_real_clock() -> None:
+    with SandboxServer() as popin:
+        assert popin.url == f"http://127.0.0.1:{popin.port}"
+        assert slots(popin).status == 200
+        assert popin.stats()["free_seats"] > 6 * 48
+
+
+def test_ipv6() -> None:
+    try:
+        with SandboxServer(SandboxSettings(host="::1")) as popin:
+            assert popin.url.startswith("http://[::1]:")
+            assert slots(popin).status == 200
+    except OSError:
+        pytest.skip("this machine has no IPv6 loopback")
+
+
+def test_a_taken_port_is_an_error() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        server = SandboxServer(SandboxSettings(port=taken.getsockname()[1]))
+        with pytest.raises(OSError, match="in use"):
+            server.__enter__()
+
+
+def test_the_oracle_outlives_the_server() -> None:
+    with SandboxServer(SETTINGS) as popin:
+        schedule(popin, new_customer(popin), f"{FRIDAY} 10:00 AM")
+    assert popin.stats()["bookings"] == 1
+    assert len(popin.bookings()) == 1
+    assert [row["endpoint"] for row in popin.requests()] == ["capture", "schedule"]
+    with pytest.raises(AssertionError, match="not running"):
+        popin.stop_listening()
+
+
+def test_stop_cuts_open_requests_without_a_word(caplog: pytest.LogCaptureFixture) -> None:
+    with SandboxServer(SETTINGS.changed({"latency_ms": 5000.0})) as popin, connect(popin) as connection:
+        head, body = raw_request("/api/v1/external/capture", {})
+        connection.sendall(head + body)
+        deadline = time.monotonic() + 5
+        while not popin.stats()["open_requests"]:
+            assert time.monotonic() < deadline
+            time.sleep(0.002)
+        began = time.monotonic()
+        popin.__exit__(None, None, None)
+        assert time.monotonic() - began < 0.3
+        with pytest.raises(ConnectionResetError):
+            connection.recv(1)
+        assert popin.stats()["open_requests"] == 0
+        popin.__enter__()
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+def test_latency(popin: SandboxServer) -> None:
+    popin.reset(latency_ms=50)
+    began = time.monotonic()
+    slots(popin)
+    assert time.monotonic() - began >= 0.05
+    popin.set_faults("slots:429")
+    began = time.monotonic()
+    slots(popin)
+    assert time.monotonic() - began >= 0.05
+
+
+def test_faults_that_cannot_be_used_leave_the_old_ones(popin: SandboxServer) -> None:
+    popin.set_faults("capture:500@1")
+    with pytest.raises(FaultError, match="known: "):
+        popin.set_faults("capture:gremlins")
+    assert capture(popin).status == 500
+    popin.set_faults()
+    assert capture(popin).status == 200
+
+
+def test_reset_that_cannot_be_made_changes_nothing(popin: SandboxServer) -> None:
+    capture(popin)
+    with pytest.raises(ValueError, match="days"):
+        popin.reset(days=-1)
+    assert len(popin.customers()) == 1
+
+
+def test_closed_port_refuses_until_it_opens_again(popin: SandboxServer) -> None:
+    capture(popin)
+    with connect(popin) as open_one:
+        popin.stop_listening()
+        with pytest.raises(ConnectionResetError):
+            open_one.recv(1)
+    with pytest.raises(ConnectionRefusedError):
+        connect(popin)
+    assert len(popin.customers()) == 1
+    popin.start_listening()
+    assert capture(popin).status == 200
+    assert len(popin.customers()) == 2
+
+
+def test_a_handler_survives_the_closing_of_the_port(popin: SandboxServer) -> None:
+    customer_id = new_customer(popin)
+    popin.set_faults("schedule:slow_before_commit(0.05)")
+    head, body = raw_request(
+        "/api/v1/external/schedule", {"customer_id": customer_id, "time": f"{FRIDAY} 10:00 AM"}
+    )
+    with connect(popin) as connection:
+        connection.sendall(head + body)
+        deadline = time.monotonic() + 5
+        while not popin.stats()["open_requests"]:
+            assert time.monotonic() < deadline
+            time.sleep(0.002)
+        popin.stop_listening()
+    popin.start_listening()
+    popin.wait_idle()
+    assert len(popin.bookings()) == 1
+
+
+def test_outage_by_fault_and_over_http(popin: SandboxServer) -> None:
+    popin.set_faults("slots:outage(0.1)@1")
+    with pytest.raises(ConnectionResetError):
+        slots(popin)
+    popin.wait_listening()
+    assert slots(popin).status == 200
+    assert control(popin, "POST", "/outage", {"seconds": 0.1}).status == 200
+    time.sleep(0.03)
+    with pytest.raises(ConnectionRefusedError):
+        connect(popin)
+    popin.wait_listening()
+    assert slots(popin).status == 200
+
+
+def test_a_port_lost_during_an_outage_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("airflow_provider_popin.sandbox.runner.REBIND_SECONDS", 0.02)
+    with SandboxServer(SETTINGS) as popin:
+        popin.stop_listening()
+        with pytest.raises(TimeoutError, match="port"):
+            popin.wait_listening(timeout_seconds=0.02)
+        with socket.create_server(("127.0.0.1", popin.port)), pytest.raises(OSError, match="in use"):
+            popin.start_listening()
+
+
+def test_stop_during_an_outage() -> None:
+    with SandboxServer(SETTINGS) as popin:
+        control(popin, "POST", "/outage", {"seconds": 60})
+    assert popin.bookings() == []
+
+
+def test_access_log_has_no_bodies(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "airflow_provider_popin.sandbox")
+    with SandboxServer(SETTINGS) as quiet:
+        capture(quiet)
+    assert "capture" not in caplog.text
+    with SandboxServer(SETTINGS, access_log=True) as popin:
+        popin.set_faults("slots:429@1")
+        capture(popin)
+        slots(popin)
+    assert "POST /api/v1/external/capture 200 -" in caplog.text
+    assert "GET /api/v1/external/slots 429 429" in caplog.text
+    assert "Asha" not in caplog.text
+    assert popin.settings.api_key not in caplog.text
+
+
+def test_connections_that_are_gone_are_no_trouble() -> None:
+    connections = Connections()
+    connections.reset(("127.0.0.1", 1))
+    connections.close(("127.0.0.1", 1))
+    connections.reset_all()
