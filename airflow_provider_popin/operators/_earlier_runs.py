@@ -189,15 +189,15 @@ class _Database:
         from airflow.models.xcom import XCom
         from airflow.utils.session import create_session
 
-        query_limit = _MOST_RUNS_CHECKED * 2
         with create_session() as session:
-            rows = session.query(XCom).filter(
+            # Columns, not objects: an object's value has gone through the XCom backend already, or not.
+            rows = session.query(XCom.run_id, XCom.map_index, XCom.value).filter(
                 XCom.dag_id == self._ti.dag_id,
                 XCom.task_id == self._ti.task_id,
                 XCom.key == NOTE_KEY,
                 XCom.run_id != self._ti.run_id,
             )
-            for row in rows.order_by(XCom.timestamp.desc()).limit(query_limit):
+            for row in rows.order_by(XCom.timestamp.desc()).limit(2 * _MOST_RUNS_CHECKED):
                 note = _as_note(XCom.deserialize_value(row))
                 if note is not None:
                     self._notes[row.run_id, row.map_index] = note

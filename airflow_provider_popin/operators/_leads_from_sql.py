@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowException
@@ -43,8 +44,10 @@ def leads_from_sql(
     from sqlalchemy.exc import SQLAlchemyError
 
     try:
-        with engine.connect() as connection:
-            result = _execute(connection, sql, parameters, conn_id)
+        with (
+            engine.connect() as connection,
+            closing(_execute(connection, sql, parameters, conn_id)) as result,
+        ):
             columns = _columns(result, conn_id)
             for row in result:
                 yield dict(zip(columns, row, strict=True))

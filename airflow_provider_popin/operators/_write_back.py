@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from sqlalchemy.sql.elements import TextClause
 
 BINDS = ("lead_id", "customer_id", "join_url", "call_time", "state", "reason")
-# As SQLAlchemy's text() reads them: `::type` is a cast, `\:` a colon.
-_BIND = re.compile(r"(?<![:\w\\]):(\w+)(?!:)")
+# As SQLAlchemy's text() reads them: `::type` is a cast, `\:` a colon; a name right before a cast is none.
+_BIND = re.compile(r"(?<![:\w\\]):(\w+)(?![:\w])")
+_BIND_BEFORE_CAST = re.compile(r"(?<![:\w\\]):(\w+)::")
 
 
 def check_write_back_sql(sql: str) -> None:
@@ -24,6 +25,8 @@ def check_write_back_sql(sql: str) -> None:
     :param sql: ``write_back_sql``.
     :raises ValueError: it uses a name that is not offered, or neither ``:lead_id`` nor ``:customer_id``.
     """
+    if cast := _BIND_BEFORE_CAST.search(sql):
+        raise ValueError(f"write_back_sql: write CAST(:{cast[1]} AS ...) for :{cast[1]}::...")
     names = set(_BIND.findall(sql))
     if unknown := sorted(names.difference(BINDS)):
         raise ValueError(

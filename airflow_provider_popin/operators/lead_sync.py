@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator, XComArg
 
-from airflow_provider_popin.client.errors import PopinConfigError, PopinInputError
+from airflow_provider_popin.client.errors import PopinError, PopinInputError
 from airflow_provider_popin.hooks.ledger import open_ledger, sql_engine
 from airflow_provider_popin.hooks.popin import PopinHook
 from airflow_provider_popin.operators._earlier_runs import leave_note, look_back
@@ -20,8 +20,9 @@ from airflow_provider_popin.operators._leads_from_sql import SqlParameters, lead
 from airflow_provider_popin.operators._results_file import ResultsFile, check_folder
 from airflow_provider_popin.operators._switches import read_dry_run, read_limit
 from airflow_provider_popin.operators._write_back import SqlWriteBack, check_write_back_sql
+from airflow_provider_popin.operators.failures import ledger_error, task_error
 from airflow_provider_popin.operators.templated import optional_hours, optional_instant
-from airflow_provider_popin.sync.errors import LedgerGuardError
+from airflow_provider_popin.sync.errors import LedgerError
 from airflow_provider_popin.sync.settings import RunIdentity, SyncSettings
 
 if TYPE_CHECKING:
@@ -35,8 +36,6 @@ if TYPE_CHECKING:
 
 DEFAULT_LEDGER: Final = "popin_ledger"
 _TEMPLATE_MARKS: Final = ("{{", "{%")
-# A retry would meet them again.
-_NEEDS_A_PERSON: Final = (LedgerGuardError, PopinConfigError, PopinInputError)
 _T = TypeVar("_T")
 
 
@@ -175,25 +174,25 @@ class PopinLeadSyncOperator(BaseOperator):
         :raises SyncStoppedError: the task was killed or timed out.
         """
         try:
-            report = self._run(context)
-        except _NEEDS_A_PERSON as error:
-            raise AirflowFailException(str(error)) from error
-        if problems := report.problems():
+            settings = self._settings(self.hook.config)
+            report = self._run(context, settings)
+        except LedgerError as error:
+            raise ledger_error(error, ledger_conn_id=self._ledger_id()) from error
+        except PopinError as error:
+            raise task_error(error, conn_id=self.popin_conn_id) from error
+        if problems := report.problems(settings):
             raise AirflowFailException("\n".join(problems))
-        xcom: dict[str, object] = report.to_xcom()
-        return xcom
+        return report.to_xcom()
 
     def on_kill(self) -> None:
         """Stop at once: what is unanswered is committed as in doubt."""
         if self._sync is not None:
             self._sync.stop("the task was killed")
 
-    def _run(self, context: Context) -> Report:
+    def _run(self, context: Context, settings: SyncSettings) -> Report:
         from airflow_provider_popin.sync.engine import LeadSync
 
-        ti = context["ti"]
-        settings = self._settings(self.hook.config)
-        run = _identity(ti)
+        ti, run = context["ti"], _identity(context["ti"])
         prior = look_back(ti)
         newest = prior.reports[0] if prior.reports else {}
         leave_note(ti, dry_run=settings.dry_run, sending=False, report=newest)
@@ -230,12 +229,15 @@ class PopinLeadSyncOperator(BaseOperator):
     def _ledger(self, stack: ExitStack, *, dry_run: bool) -> Ledger | None:
         from airflow_provider_popin.sync.ledger import Ledger
 
-        conn_id = self.ledger_conn_id or self.hook.ledger_conn_id or DEFAULT_LEDGER
+        conn_id = self._ledger_id()
         # A dry run reads what is there, and makes nothing.
         ledger = Ledger.find(sql_engine(conn_id)) if dry_run else open_ledger(conn_id)
         if ledger is not None:
             stack.callback(ledger.engine.dispose)
         return ledger
+
+    def _ledger_id(self) -> str:
+        return self.ledger_conn_id or self.hook.ledger_conn_id or DEFAULT_LEDGER
 
     def _write_back(self, stack: ExitStack) -> SqlWriteBack | None:
         if self.write_back_sql is None:

@@ -1,0 +1,178 @@
+"""What the commands do: open the ledger behind a connection, and ask ``sync.admin``."""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import os
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from airflow.providers.common.compat.sdk import AirflowException, AirflowNotFoundException
+
+from airflow_provider_popin.client.errors import PopinError
+from airflow_provider_popin.hooks.ledger import open_ledger, sql_engine
+from airflow_provider_popin.hooks.popin import PopinHook
+from airflow_provider_popin.sync import admin
+from airflow_provider_popin.sync.errors import LedgerError, SyncError
+
+if TYPE_CHECKING:
+    from airflow_provider_popin.sync.ledger import Ledger
+
+
+class UsageError(Exception):
+    """The options contradict each other."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a command prints.
+
+    :param rows: all with the same keys, or one kind of JSON object after the other.
+    :param ok: False where the rows tell of a problem.
+    """
+
+    rows: Iterable[Mapping[str, object]]
+    ok: bool = True
+
+
+def expected_errors() -> tuple[type[Exception], ...]:
+    """Return what is told in one line, without a traceback."""
+    return AirflowException, PopinError, SyncError, ImportError, OSError
+
+
+def explain(error: Exception) -> str:
+    """Say in one line what is wrong and what to do.
+
+    :param error: one of :func:`expected_errors`.
+    """
+    text = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, AirflowNotFoundException):
+        return f"{text}: define it with `airflow connections add` or as AIRFLOW_CONN_<ID> in the environment"
+    if isinstance(error, ImportError):
+        return f"{text}: install the provider of this connection's database"
+    return text
+
+
+def check(arguments: argparse.Namespace) -> Outcome:
+    """Try the connections.
+
+    :param arguments: ``popin_conn_id``, ``ledger_conn_id``.
+    """
+    with PopinHook(popin_conn_id=arguments.popin_conn_id) as hook:
+        answered, text = hook.test_connection()
+    usable, about = _look_at_ledger(arguments.ledger_conn_id)
+    rows = [
+        {"check": f"Popin, connection {arguments.popin_conn_id}", "ok": answered, "detail": text},
+        {"check": f"ledger, connection {arguments.ledger_conn_id}", "ok": usable, "detail": about},
+    ]
+    return Outcome(rows, ok=answered and usable)
+
+
+def init(arguments: argparse.Namespace) -> Outcome:
+    """Create the ledger, and accept it for a source.
+
+    :param arguments: ``source``, ``lead_id_column``, ``popin_conn_id``, ``ledger_conn_id``.
+    """
+    ledger = open_ledger(arguments.ledger_conn_id)
+    if arguments.source is None:
+        return Outcome([{"ledger_id": ledger.ledger_id}])
+    account = PopinHook(popin_conn_id=arguments.popin_conn_id).config.account_key
+    return Outcome(
+        [
+            admin.init_source(
+                ledger, account=account, source=arguments.source, lead_id_column=arguments.lead_id_column
+            )
+        ]
+    )
+
+
+def summary(arguments: argparse.Namespace) -> Outcome:
+    """Count leads.
+
+    :param arguments: ``source``, ``ledger_conn_id``.
+    """
+    return Outcome(admin.summary(_ledger(arguments), arguments.source))
+
+
+def export(arguments: argparse.Namespace) -> Outcome:
+    """Give out every lead.
+
+    :param arguments: ``source``, ``ledger_conn_id``.
+    """
+    return Outcome(admin.export(_ledger(arguments), arguments.source))
+
+
+def forget(arguments: argparse.Namespace) -> Outcome:
+    """Erase a lead's data, or rejections.
+
+    :param arguments: ``source``, ``lead`` or ``rejected``, ``ledger_conn_id``.
+    :raises UsageError: not exactly one of ``lead`` and ``rejected``.
+    """
+    if (arguments.lead is None) is not arguments.rejected:
+        raise UsageError("exactly one of --lead and --rejected is needed")
+    forgotten = admin.forget(
+        _ledger(arguments), source=arguments.source, lead_id=arguments.lead, rejected=arguments.rejected
+    )
+    return Outcome([{"source": arguments.source, "forgotten": forgotten}])
+
+
+def list_in_doubt(arguments: argparse.Namespace) -> Outcome:
+    """List bookings in doubt.
+
+    :param arguments: ``source``, ``ledger_conn_id``.
+    """
+    return Outcome(admin.list_in_doubt(_ledger(arguments), arguments.source))
+
+
+def resolve(arguments: argparse.Namespace) -> Outcome:
+    """End a doubt.
+
+    :param arguments: ``source``, ``lead``, ``generation``, ``outcome``, ``why``, ``user``,
+        ``ledger_conn_id``.
+    """
+    resolved = admin.resolve(
+        _ledger(arguments),
+        source=arguments.source,
+        lead_id=arguments.lead,
+        generation=arguments.generation,
+        outcome=arguments.outcome,
+        who=arguments.user or _user(),
+        why=arguments.why,
+    )
+    return Outcome([resolved])
+
+
+def _ledger(arguments: argparse.Namespace) -> Ledger:
+    """Open a ledger that exists: a mistyped connection must not create one."""
+    ledger = _find(arguments.ledger_conn_id)
+    if ledger is None:
+        where = f"connection {arguments.ledger_conn_id!r}"
+        raise LedgerError(f"{where} holds no ledger yet: the first run or `ledger init` makes it")
+    return ledger
+
+
+def _find(conn_id: str) -> Ledger | None:
+    from airflow_provider_popin.sync.ledger import Ledger
+
+    return Ledger.find(sql_engine(conn_id))
+
+
+def _look_at_ledger(conn_id: str) -> tuple[bool, str]:
+    try:
+        ledger = _find(conn_id)
+    except expected_errors() as error:
+        return False, explain(error)
+    if ledger is None:
+        return True, "no ledger yet, the first run creates it"
+    return True, f"ledger {ledger.ledger_id}"
+
+
+def _user() -> str:
+    """Return who runs this. Airflow's command line has no login, so it is the operating system's user."""
+    with suppress(OSError, KeyError, ImportError):
+        return getpass.getuser()
+    # A container's user often has a number and no name.
+    return f"uid {os.getuid()}"

@@ -1,0 +1,133 @@
+"""Every command and option, written once for ``argparse`` and for Airflow's own command line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+SUMMARY = "Look after the Popin ledger: what was booked, and what is in doubt."
+GROUPS = {
+    "ledger": "The ledger: create it, look into it, forget leads.",
+    "in-doubt": "Bookings of which nobody knows whether they exist.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """One option.
+
+    :param flag: for example ``--source``.
+    :param options: keyword arguments of ``add_argument``, as Airflow's ``Arg`` takes them too.
+    """
+
+    flag: str
+    options: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """One command.
+
+    :param name: of the command itself.
+    :param group: the word before it, a key of :data:`GROUPS`; None for none.
+    :param help: what it does, one line.
+    :param action: name of the function in ``cli_actions`` that does it.
+    :param arguments: its options.
+    :param columns: what a table shows of each row; empty for all. JSON always has all.
+    """
+
+    name: str
+    group: str | None
+    help: str
+    action: str
+    arguments: tuple[Argument, ...]
+    columns: tuple[str, ...] = ()
+
+
+def _argument(flag: str, help_text: str, **options: Any) -> Argument:
+    return Argument(flag, {"help": help_text, **options})
+
+
+_POPIN = _argument("--popin-conn-id", "Popin connection (popin_default)", default="popin_default")
+_LEDGER = _argument("--ledger-conn-id", "connection of the ledger (popin_ledger)", default="popin_ledger")
+_OUTPUT = _argument(
+    "--output", "table for people (default) or json for programs", default="table", choices=("table", "json")
+)
+_SOURCE = _argument("--source", "name of the source, as the Dag gives it", required=True)
+_ONE_SOURCE = _argument("--source", "only this source")
+
+COMMANDS = (
+    Command(
+        name="check",
+        group=None,
+        help="try the Popin connection and the ledger; sends nothing, creates nothing",
+        action="check",
+        arguments=(_POPIN, _LEDGER, _OUTPUT),
+    ),
+    Command(
+        name="init",
+        group="ledger",
+        help="create the tables; with --source, say that this is the right ledger for a source",
+        action="init",
+        arguments=(
+            _argument("--source", "accept the ledger for it, whatever earlier runs reported"),
+            _argument("--lead-id-column", "its column with the lead ids; default: the first run says it"),
+            _POPIN,
+            _LEDGER,
+            _OUTPUT,
+        ),
+    ),
+    Command(
+        name="summary",
+        group="ledger",
+        help="count leads by source and state",
+        action="summary",
+        arguments=(_ONE_SOURCE, _LEDGER, _OUTPUT),
+    ),
+    Command(
+        name="export",
+        group="ledger",
+        help="print every lead, one JSON object a line",
+        action="export",
+        arguments=(_ONE_SOURCE, _LEDGER),
+    ),
+    Command(
+        name="forget",
+        group="ledger",
+        help="erase what is kept of a lead, or let rejected leads be tried again; the booked stay booked",
+        action="forget",
+        arguments=(
+            _SOURCE,
+            _argument("--lead", "id of the lead to forget"),
+            _argument("--rejected", "forget all rejected leads of the source", action="store_true"),
+            _LEDGER,
+            _OUTPUT,
+        ),
+    ),
+    Command(
+        name="list",
+        group="in-doubt",
+        help="list the bookings that a person must look up",
+        action="list_in_doubt",
+        arguments=(_ONE_SOURCE, _LEDGER, _OUTPUT),
+        columns=("source", "lead_id", "generation", "customer_id", "call_time", "updated_at", "reason"),
+    ),
+    Command(
+        name="resolve",
+        group="in-doubt",
+        help="say whether a call in doubt exists, after a look into Popin's dashboard",
+        action="resolve",
+        arguments=(
+            _SOURCE,
+            _argument("--lead", "id of the lead in its source", required=True),
+            _argument("--generation", "of the lead, if several are in doubt", type=int),
+            _argument("--outcome", "does the call exist?", required=True, choices=("booked", "not-booked")),
+            _argument("--why", "how you know; kept without phone numbers and names", required=True),
+            _argument("--user", "who says so; default: the user of the operating system"),
+            _LEDGER,
+            _OUTPUT,
+        ),
+        columns=("source", "lead_id", "generation", "booking", "call_time"),
+    ),
+)
