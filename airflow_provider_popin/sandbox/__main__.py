@@ -1,4 +1,4 @@
-"""`python -m airflow_provider_popin.sandbox`."""
+"""A local Popin server with fault switches and an oracle: `python -m airflow_provider_popin.sandbox`."""
 
 from __future__ import annotations
 

@@ -303,7 +303,6 @@ def test_other_paths(popin: SandboxServer, path: str) -> None:
 
 
 def test_a_new_day_moves_the_calendar(popin: SandboxServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    popin.reset(now=None, days=1, opens="00:00", closes="00:00", slot_minutes=60)
     clock = 1_758_700_000.0  # 24 September 2025, 13:16:40 in Kolkata
     monkeypatch.setattr("airflow_provider_popin.sandbox.seats.time.time", lambda: clock)
     popin.reset(now=None, days=1, opens="00:00", closes="00:00", slot_minutes=60)

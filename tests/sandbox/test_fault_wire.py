@@ -262,7 +262,7 @@ def test_timezone_changes_for_good(popin: SandboxServer) -> None:
     zones = [slots(popin).json()["timezone"] for _ in range(3)]
     assert zones == ["Asia/Kolkata", "Asia/Dubai", "Asia/Dubai"]
     assert schedule(popin, customer_id, TEN).status == 200
-    # 10:00 in Dubai is 11:30 in Kolkata, so both calls stand; 08:30 in Dubai would be the first of them.
+    # 10:00 in Dubai is 11:30 in Kolkata: another instant, so both calls stand.
     starts = [booking["start"] for booking in popin.bookings()]
     assert starts == ["2025-09-26T04:30:00+00:00", "2025-09-26T06:00:00+00:00"]
     popin.reset()
