@@ -86,8 +86,11 @@ class AiohttpSender:
         gate = SendGate(not_after)
         if gate.is_late():
             return Failure(sent=False, reason="too_late")
+        body = None if request.body is None else _Body(request.body, gate)
+        exchange: Exchange | None = None
         try:
-            return await self._exchange(session, request, gate)
+            exchange = await self._exchange(session, request, body)
+            return exchange
         except (aiohttp.ClientError, OSError, http_exceptions.HttpProcessingError) as error:
             # Shut first: a body that is still waiting for its turn must not leave after this is told as not
             # sent.
@@ -95,9 +98,12 @@ class AiohttpSender:
             return _failure(request, gate, sent, _reason(error, sent))
         finally:
             gate.shut()
+            if body is not None and not isinstance(exchange, Reply):
+                body.abort()
 
-    async def _exchange(self, session: aiohttp.ClientSession, request: Request, gate: SendGate) -> Exchange:
-        body = None if request.body is None else _Body(request.body, gate)
+    async def _exchange(
+        self, session: aiohttp.ClientSession, request: Request, body: _Body | None
+    ) -> Exchange:
         async with session.request(
             request.method, self._url(request), data=body, allow_redirects=False, proxy=self._proxy
         ) as response:
@@ -148,6 +154,7 @@ class _Body(payload.BytesPayload):
     def __init__(self, content: bytes, gate: SendGate) -> None:
         super().__init__(content, content_type="application/json")
         self._gate = gate
+        self._transport: asyncio.Transport | None = None
 
     async def write(self, writer: AbstractStreamWriter) -> None:
         self._pass(writer)
@@ -163,6 +170,12 @@ class _Body(payload.BytesPayload):
         if transport is None or transport.is_closing():
             raise SendRefusedError
         self._gate.open()
+        self._transport = transport
+
+    def abort(self) -> None:
+        """Drop the connection at once: closing it politely, TLS would wait for a peer that is silent."""
+        if self._transport is not None:
+            self._transport.abort()
 
 
 def _proxy_for(config: ClientConfig) -> URL | None:

@@ -65,8 +65,8 @@ class PopinClient:
     def capture(self, lead: Lead) -> Customer:
         """Register a lead (grade D).
 
-        If nobody can say whether it worked, it is sent once more: that may make a second customer (grade U), but
-        never a second call.
+        If nobody can say whether it worked, it is sent once more: that may make a second customer (grade U),
+        but never a second call.
 
         :param lead: who
         :raises PopinOutcomeUnknownError: still unknown
@@ -175,9 +175,7 @@ async def fetch_calendar(sender: AiohttpSender, config: ClientConfig) -> Calenda
 
 
 def _heed(limiter: RateLimiter, outcome: Outcome) -> None:
-    """Slow everybody down after a 429. A wait that nobody will sit out must not block the rest of the
-    process.
-    """
+    """Slow everybody down after a 429, unless it asks for a wait that nobody will sit out."""
     if outcome.verdict is Verdict.RATE_LIMITED and (outcome.retry_after or 0.0) <= MAX_RETRY_AFTER_SECONDS:
         limiter.penalize(outcome.retry_after or 0.0)
 

@@ -103,6 +103,9 @@ class ClientConfig:
             raise self._error(name, "is not a URL") from None
         if parts.scheme not in _DEFAULT_PORTS or not parts.hostname or port == 0:
             raise self._error(name, "must begin with http:// or https:// and name a host")
+        # The look-up of a label of another length is no failed look-up, but an encoding error.
+        if not all(0 < len(label) < 64 for label in parts.hostname.removesuffix(".").split(".")):
+            raise self._error(name, "has a host that no name server can know")
         return parts
 
     def _check_credentials(self) -> None:

@@ -20,6 +20,7 @@ from airflow_provider_popin.client.scalars import clean_text, code_text, is_miss
 
 _EMAIL = re.compile(r"[^@\s,;<>\"]+@[^@\s,;<>\"]+\.[^@\s,;<>\".]+")
 _MAX_TEXT = 255
+_MAX_EMAIL = 254
 _MAX_DEPTH = 5
 _TRUE = ("true", "1", "yes", "y", "t")
 _FALSE = ("false", "0", "no", "n", "f")
@@ -96,7 +97,7 @@ def clean_email(value: object) -> str | None:
     if is_missing(value):
         return None
     text = _short_text(value, "email") if isinstance(value, str) else ""
-    if not _EMAIL.fullmatch(text):
+    if len(text) > _MAX_EMAIL or not _EMAIL.fullmatch(text):
         raise PopinInputError("is not an e-mail address", code="email_invalid", field="email")
     return text
 

@@ -10,7 +10,8 @@ from collections.abc import Callable
 
 from airflow_provider_popin.client.config import ClientConfig
 
-# Lateness up to this may be caught up, or the rate would suffer from every timer that fires late.
+# Lateness up to this is caught up, or the rate would suffer from every timer that fires late. Whoever comes
+# later was idle, and gets no burst for it.
 _CATCH_UP_SECONDS = 0.05
 # A 429 halves the rate; it is back after this time. Several 429s within a second are one event: they were
 # under way.
@@ -61,7 +62,8 @@ class RateLimiter:
                 return wait
             if self._rate:
                 self._given.append(now)
-                self._next = max(self._next, now - _CATCH_UP_SECONDS) + 1 / rate
+                was_late = now - self._next <= _CATCH_UP_SECONDS
+                self._next = (self._next if was_late else now) + 1 / rate
             return 0.0
 
     def penalize(self, seconds: float) -> None:

@@ -111,7 +111,9 @@ def _normal_text(raw: object) -> str:
     if is_missing(raw):
         raise _error("phone_missing")
     text = plain_text(raw)
-    if text is None or len(text) > _MAX_CHARACTERS:
+    # A dash before text is a bullet, before a number it is a sign.
+    negative = text is not None and text.startswith("-") and not isinstance(raw, str)
+    if text is None or negative or len(text) > _MAX_CHARACTERS:
         raise _error("phone_invalid")
     # A list of numbers is told by its line breaks as well, which become plain white space below.
     text = re.sub(r"[\r\n\t\v\f]+", ";", text)
@@ -167,8 +169,8 @@ def _is_several(text: str) -> bool:
 def _can_be_two(text: str) -> bool:
     """Whether the text falls into two numbers at a space, ``(954) 451-0895 (954) 451-0896``."""
     parts = [_digit_count(part) for part in text.split()]
-    return sum(parts) >= 16 and any(
-        min(sum(parts[:cut]), sum(parts[cut:])) >= 7 for cut in range(1, len(parts))
+    return sum(parts) >= 18 and any(
+        min(sum(parts[:cut]), sum(parts[cut:])) >= 8 for cut in range(1, len(parts))
     )
 
 

@@ -46,13 +46,13 @@ _WORDS = """
 VOCABULARY = frozenset(_WORDS.split())
 # Short words are names elsewhere (Do, No, An, In, He), so a capital lets them pass only as the first word of
 # the text.
-_CAPITAL_FIRST_WORDS = frozenset(("a", "all", "no", "not", "that", "the", "this", "you", "your"))
+_CAPITAL_FIRST_WORDS = frozenset(("a", "all", "no", "not", "that", "the", "this", "too", "you", "your"))
 _SHORT = 4
 
 _READ_CHARACTERS = 2_000
 _EMAIL = re.compile(r"\S+@\S+")
-# Groups of digits with up to three separators between them are one number: "(954) 451-0895".
-_NUMBER = re.compile(r"\+?\d(?:[^\w]{0,3}\d)*")
+# Groups of digits without a word between them are one number: "(954) 451-0895".
+_NUMBER = re.compile(r"\+?\d(?:\W*\d)*")
 _TOKEN = re.compile(r"[^\s.,:;!?()\[\]{}\"'/_=\-]+")
 _HIDDEN_RUN = re.compile(r"\*{3}(?:[\s.,:;!?()\[\]{}\"'/_=\-]*\*{3})+")
 

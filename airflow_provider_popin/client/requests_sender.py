@@ -38,8 +38,9 @@ _busy = threading.local()
 
 
 class RequestsSender:
-    """Sends requests, blocking. Never retries, never follows a redirect, keeps no cookies, reads no netrc.
-        Thread-safe.
+    """Sends requests, blocking. Thread-safe.
+
+    Never retries, never follows a redirect, keeps no cookies, reads no netrc.
 
     A schedule request always gets a connection of its own: a kept one may be closed by the server in the very
     moment in which the booking is written to it, and nobody could tell what became of it.
@@ -270,6 +271,11 @@ class _Connection(HTTPConnection):
 
 
 class _TlsConnection(HTTPSConnection):
+    def connect(self) -> None:
+        super().connect()
+        # Only read for the library's warning: whoever turned `verify` off knows, and is not told every time.
+        self.is_verified = True
+
     def getresponse(self) -> HTTPResponse:  # type: ignore[override]
         _leave_socket(self.sock)
         return super().getresponse()

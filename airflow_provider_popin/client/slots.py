@@ -114,8 +114,8 @@ def resolve_time(value: str | datetime, *, timezone: str, now: datetime) -> Slot
     if isinstance(value, str) and _SLOT_TIME.fullmatch(value):
         slot = Slot(start=parse_popin_time(value, timezone), time=value)
     else:
-        instant = _parse_instant(value)
-        slot = Slot(start=instant.astimezone(UTC), time=format_popin_time(instant, timezone))
+        text = format_popin_time(_parse_instant(value), timezone)
+        slot = Slot(start=parse_popin_time(text, timezone), time=text)
     if slot.start <= now:
         raise _time_error("time_past")
     return slot
@@ -137,7 +137,7 @@ def reply_matches_slot(reply_time: str | None, timezone: str | None, slot: Slot)
         return None
     try:
         local = slot.start.astimezone(load_timezone(timezone))
-    except (PopinInputError, OverflowError):
+    except PopinInputError:
         return None
     named = (match["weekday"], match["month"], int(match["day"]), _hour(match), int(match["minute"]))
     asked = (_DAYS[local.weekday()], _MONTHS[local.month - 1], local.day, local.hour, local.minute)
@@ -207,14 +207,14 @@ def _hour(match: re.Match[str]) -> int:
 
 def _to_utc(local: datetime) -> datetime:
     """The one instant of a local time, or an error if there are two or none."""
-    try:
-        first = local.replace(fold=0).astimezone(UTC)
-        second = local.replace(fold=1).astimezone(UTC)
-        back = first.astimezone(local.tzinfo)
-    except (OverflowError, ValueError):
-        raise _time_error("time_malformed") from None
+    # Away from both ends of the calendar, every conversion between timezones stays inside of it.
+    if not 1 < local.year < 9999:
+        raise _time_error("time_malformed")
+    first = local.replace(fold=0).astimezone(UTC)
+    second = local.replace(fold=1).astimezone(UTC)
     if first == second:
         return first
+    back = first.astimezone(local.tzinfo)
     # Two times in one zone compare by what the clock shows.
     raise _time_error("time_ambiguous" if back == local else "time_nonexistent")
 
@@ -235,7 +235,7 @@ def _parse_instant(value: object) -> datetime:
 
 
 _TIME_REASONS = {
-    "time_malformed": "is neither a string of Popin's (Thu, 25 Sep 2025 03:15 PM) nor a datetime with an offset",
+    "time_malformed": "is neither Popin's form (Thu, 25 Sep 2025 03:15 PM) nor a datetime with an offset",
     "time_weekday": "names a day of the week that the date is not",
     "time_naive": "has no timezone offset",
     "time_past": "is in the past",

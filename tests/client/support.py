@@ -1,0 +1,107 @@
+"""What the tests of the client share."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Protocol
+
+from airflow_provider_popin.client.aiohttp_sender import AiohttpSender
+from airflow_provider_popin.client.config import ClientConfig
+from airflow_provider_popin.client.exchange import Exchange, Request
+from airflow_provider_popin.client.leads import make_lead
+from airflow_provider_popin.client.models import Lead
+from airflow_provider_popin.client.protocol import build_capture, build_schedule, build_slots
+from airflow_provider_popin.client.requests_sender import RequestsSender
+
+NOW = datetime(2025, 9, 17, 6, 0, tzinfo=UTC)
+SLOT_TIME = "Thu, 25 Sep 2025 03:15 PM"
+SLOTS_BODY = (
+    b'{"availability":[{"date":"Wed, 24 Sep 2025","slots":["01:00 PM","01:15 PM"]}],'
+    b'"slotDiff":15,"timezone":"Asia/Kolkata"}'
+)
+CAPTURE_BODY = b'{"status":1,"customer_id":"MzE1","url":"https://live.popin.to/8131-a157","message":"ok"}'
+SCHEDULE_BODY = (
+    b'{"status":1,"schedule":{"data":{"name":"Asha Example","time":"Thu, Sep 25 | 03:15 PM",'
+    b'"timezone":"Asia/Kolkata"}},"data":"+919876500001"}'
+)
+
+
+def a_lead() -> Lead:
+    return make_lead(name="Asha Example", mobile="+919876500001", email="asha@example.com", pincode="560001")
+
+
+def a_capture() -> Request:
+    return build_capture(a_lead())
+
+
+def a_schedule() -> Request:
+    return build_schedule("MzE1", SLOT_TIME)
+
+
+def a_config(
+    base_url: str,
+    *,
+    timeout_seconds: float = 5.0,
+    proxy: str | None = None,
+    verify: bool | str = True,
+    seller_token: str = "tok",
+) -> ClientConfig:
+    return ClientConfig(
+        base_url=base_url,
+        seller_token=seller_token,
+        api_key="key-of-tests",
+        timeout_seconds=timeout_seconds,
+        requests_per_second=0,
+        proxy=proxy,
+        verify=verify,
+    )
+
+
+class Send(Protocol):
+    """Sends requests one after the other over one sender."""
+
+    def __call__(
+        self, config: ClientConfig, *requests: Request, not_after: float | None = None
+    ) -> list[Exchange]: ...
+
+
+def send_with_requests(
+    config: ClientConfig, *requests: Request, not_after: float | None = None
+) -> list[Exchange]:
+    with RequestsSender(config) as sender:
+        return [sender.send(request, not_after=not_after) for request in requests]
+
+
+def send_with_aiohttp(
+    config: ClientConfig, *requests: Request, not_after: float | None = None
+) -> list[Exchange]:
+    async def send_all() -> list[Exchange]:
+        async with AiohttpSender(config) as sender:
+            return [await sender.send(request, not_after=not_after) for request in requests]
+
+    return asyncio.run(send_all(), debug=True)
+
+
+def send_with_aiohttp_in_thread(
+    config: ClientConfig, *requests: Request, not_after: float | None = None
+) -> list[Exchange]:
+    return in_thread(lambda: send_with_aiohttp(config, *requests, not_after=not_after))
+
+
+def in_thread(call: Callable[[], list[Exchange]]) -> list[Exchange]:
+    results: list[list[Exchange]] = []
+    thread = threading.Thread(target=lambda: results.append(call()))
+    thread.start()
+    thread.join(20)
+    return results[0]
+
+
+SENDERS = {
+    "requests": send_with_requests,
+    "aiohttp": send_with_aiohttp,
+    "aiohttp-in-thread": send_with_aiohttp_in_thread,
+}
+SLOTS = build_slots()

@@ -1,0 +1,297 @@
+"""Senders around the exchange: TLS, being interrupted, being cancelled, being used wrongly."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import ipaddress
+import logging
+import signal
+import ssl
+import threading
+import time
+from pathlib import Path
+from types import FrameType
+from typing import NamedTuple
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from airflow_provider_popin.client.aiohttp_sender import AiohttpSender
+from airflow_provider_popin.client.errors import PopinConfigError
+from airflow_provider_popin.client.exchange import Exchange, Failure, Reply
+from airflow_provider_popin.client.requests_sender import RequestsSender
+from airflow_provider_popin.client.wire import SendGate, SendRefusedError
+from tests.client.raw_server import Peer, RawServer
+from tests.client.support import (
+    SCHEDULE_BODY,
+    SLOTS,
+    SLOTS_BODY,
+    Send,
+    a_capture,
+    a_config,
+    a_schedule,
+    send_with_aiohttp,
+    send_with_requests,
+)
+
+both = pytest.mark.parametrize("send", [send_with_requests, send_with_aiohttp])
+
+
+def answer(peer: Peer) -> None:
+    while True:
+        peer.read_request()
+        peer.reply(SCHEDULE_BODY)
+
+
+class Certificate(NamedTuple):
+    path: str
+    context: ssl.SSLContext
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
+    """A certificate for 127.0.0.1 that nobody trusts by default."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "popin test")])
+    now = datetime.datetime.now(datetime.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False
+        )
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    folder = tmp_path_factory.mktemp("tls")
+    (folder / "cert.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    (folder / "key.pem").write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
+    return Certificate(str(folder / "cert.pem"), context)
+
+
+@both
+def test_tls_with_a_bundle(send: Send, certificate: Certificate) -> None:
+    with RawServer(answer, tls=certificate.context) as server:
+        exchanges = send(a_config(server.url, verify=certificate.path), SLOTS, a_schedule())
+    assert [type(exchange) for exchange in exchanges] == [Reply, Reply]
+
+
+@both
+def test_tls_without_a_check(send: Send, certificate: Certificate) -> None:
+    with RawServer(answer, tls=certificate.context) as server:
+        assert isinstance(send(a_config(server.url, verify=False), a_schedule())[0], Reply)
+
+
+@both
+@pytest.mark.parametrize("name", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
+def test_tls_with_the_bundle_of_the_environment(
+    send: Send, certificate: Certificate, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("REQUESTS_CA_BUNDLE", raising=False)
+    monkeypatch.setenv(name, certificate.path)
+    with RawServer(answer, tls=certificate.context) as server:
+        assert isinstance(send(a_config(server.url), a_schedule())[0], Reply)
+
+
+@both
+def test_tls_that_nobody_trusts(send: Send, certificate: Certificate) -> None:
+    with RawServer(answer, tls=certificate.context) as server:
+        assert send(a_config(server.url), a_schedule()) == [Failure(sent=False, reason="tls_failed")]
+
+
+@both
+def test_directory_of_certificates_without_ours(send: Send, certificate: Certificate, tmp_path: Path) -> None:
+    with RawServer(answer, tls=certificate.context) as server:
+        outcome = send(a_config(server.url, verify=str(tmp_path)), a_schedule())
+    assert outcome == [Failure(sent=False, reason="tls_failed")]
+
+
+@both
+def test_missing_bundle_of_the_environment(
+    send: Send, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "none.pem"))
+    with pytest.raises(PopinConfigError) as caught:
+        send(a_config("https://127.0.0.1:1"), a_schedule())
+    assert caught.value.field == "verify"
+
+
+@both
+def test_tls_dripping_reply_ends_in_time(send: Send, certificate: Certificate) -> None:
+    ended = threading.Event()
+
+    def script(peer: Peer) -> None:
+        peer.read_request()
+        peer.send(b"HTTP/1.1 200 OK\r\nX-Long: ")
+        try:
+            while True:
+                peer.send(b"a")
+                time.sleep(0.02)
+        finally:
+            ended.set()
+
+    with RawServer(script, tls=certificate.context) as server:
+        config = a_config(server.url, verify=certificate.path, timeout_seconds=0.4)
+        assert send(config, a_schedule()) == [Failure(sent=True, reason="read_timeout")]
+        assert ended.wait(2)
+
+
+class StoppedError(Exception):
+    """What a signal handler of Airflow raises in the main thread."""
+
+
+def test_exception_while_waiting_ends_the_exchange() -> None:
+    """A task timeout interrupts the main thread in the middle of a request: the socket is closed."""
+    read = threading.Event()
+    gone = threading.Event()
+
+    def script(peer: Peer) -> None:
+        peer.read_request()
+        read.set()
+        peer.wait_for_end()
+        gone.set()
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        raise StoppedError
+
+    previous = signal.signal(signal.SIGALRM, stop)
+    try:
+        with RawServer(script) as server, RequestsSender(a_config(server.url)) as sender:
+            signal.setitimer(signal.ITIMER_REAL, 0.2)
+            with pytest.raises(StoppedError):
+                sender.send(a_schedule())
+            assert read.is_set()
+            assert gone.wait(2)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
+
+
+def test_requests_sender_is_thread_safe() -> None:
+    exchanges: list[Exchange] = []
+    with RawServer(answer) as server, RequestsSender(a_config(server.url)) as sender:
+
+        def work() -> None:
+            exchanges.extend(sender.send(a_capture()) for _ in range(5))
+
+        threads = [threading.Thread(target=work) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert len(exchanges) == 20
+    assert all(isinstance(exchange, Reply) for exchange in exchanges)
+
+
+async def test_aiohttp_sender_runs_many_at_once() -> None:
+    with RawServer(answer) as server:
+        async with AiohttpSender(a_config(server.url)) as sender:
+            requests = [a_schedule() if number % 2 else a_capture() for number in range(40)]
+            exchanges = await asyncio.gather(*(sender.send(request) for request in requests))
+    assert all(isinstance(exchange, Reply) for exchange in exchanges)
+
+
+async def test_aiohttp_cancelled_before_the_connection_sends_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    seen: list[bytes] = []
+
+    def script(peer: Peer) -> None:
+        seen.append(peer.wait_for_end())
+
+    with RawServer(script) as server:
+        async with AiohttpSender(a_config(server.url)) as sender:
+            task = asyncio.create_task(sender.send(a_schedule()))
+            await asyncio.sleep(0)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            await asyncio.sleep(0.05)
+    assert b"".join(seen) == b""
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+async def test_aiohttp_cancelled_after_the_body(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    read = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def script(peer: Peer) -> None:
+        peer.read_request()
+        loop.call_soon_threadsafe(read.set)
+        peer.wait_for_end()
+
+    with RawServer(script) as server:
+        async with AiohttpSender(a_config(server.url)) as sender:
+            task = asyncio.create_task(sender.send(a_schedule()))
+            await asyncio.wait_for(read.wait(), 5)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+async def test_aiohttp_outside_of_its_context() -> None:
+    sender = AiohttpSender(a_config("http://127.0.0.1:1"))
+    with pytest.raises(RuntimeError, match="context manager"):
+        await sender.send(SLOTS)
+    async with sender:
+        pass
+    with pytest.raises(RuntimeError, match="context manager"):
+        await sender.send(SLOTS)
+
+
+async def test_aiohttp_remembers_few_urls(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("airflow_provider_popin.client.aiohttp_sender._MAX_URLS", 1)
+
+    def script(peer: Peer) -> None:
+        while True:
+            peer.read_request()
+            peer.reply(SLOTS_BODY)
+
+    with RawServer(script) as server:
+        async with AiohttpSender(a_config(server.url)) as sender:
+            for request in (SLOTS, a_capture(), SLOTS):
+                assert isinstance(await sender.send(request), Reply)
+            assert len(sender._urls) == 1
+
+
+class TestSendGate:
+    """What lets a body out."""
+
+    def test_opens_once_and_says_so(self) -> None:
+        gate = SendGate()
+        before = gate.sent
+        gate.open()
+        assert (before, gate.sent, gate.shut()) == (False, True, True)
+
+    def test_shut_stays_shut(self) -> None:
+        gate = SendGate()
+        assert not gate.shut()
+        with pytest.raises(SendRefusedError):
+            gate.open()
+        assert not gate.sent
+        assert not gate.late
+
+    def test_too_late(self) -> None:
+        gate = SendGate(not_after=0.0)
+        with pytest.raises(SendRefusedError):
+            gate.open()
+        assert gate.late
+        assert not gate.shut()
