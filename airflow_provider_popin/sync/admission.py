@@ -42,6 +42,7 @@ class Situation:
     :param resend: whether bookings in doubt are sent once more
     :param owner: this run's lease
     :param live_owners: leases that have not run out
+    :param captures: whether unknown leads are registered at Popin
     """
 
     dag_run: str
@@ -49,6 +50,7 @@ class Situation:
     resend: bool
     owner: str
     live_owners: frozenset[str]
+    captures: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,7 @@ def decide(row: LeadRow | BadRow, family: Sequence[Record], situation: Situation
     """Decide about one row.
 
     :param row: with a usable identity
-    :param family: the ledger's records of this lead id, of all generations; expired attempts are expired already
+    :param family: the ledger's records of this lead id, of all generations; what had to expire has expired
     :param situation: see :class:`Situation`
     """
     record = next((known for known in family if known.generation == row.generation), None)
@@ -142,6 +144,8 @@ def _unchanged(record: Record, situation: Situation) -> Decision:
 
 def _start(row: LeadRow, situation: Situation) -> Decision:
     if row.customer_id is None:
+        if not situation.captures:
+            return Decision(Action.NOTHING, ResultSet.PENDING, "not_captured")
         return Decision(Action.CAPTURE)
     if situation.books:
         return Decision(Action.BOOK)

@@ -76,6 +76,7 @@ class _Preview:
         self.situation = Situation(
             dag_run=run.dag_run,
             books=settings.books,
+            captures=settings.captures,
             resend=settings.on_in_doubt == "resend",
             owner="dry-run",
             live_owners=live,

@@ -176,7 +176,7 @@ class Session:
         await desk.book(self._desk.waiting, self._resends)
         if desk.held:
             log.error(
-                "%s bookings became in doubt in this try, more than max_in_doubt=%s: no further booking was started.",
+                "%s bookings became in doubt in this try, more than max_in_doubt=%s: no other was started.",
                 desk.became_in_doubt,
                 self._settings.max_in_doubt,
             )
@@ -217,6 +217,7 @@ class Session:
         return Situation(
             dag_run=self._run.dag_run,
             books=self._settings.books,
+            captures=self._settings.captures,
             resend=self._settings.on_in_doubt == "resend",
             owner=self._sending.owner,
             live_owners=ledger_queries.live_owners(connection),

@@ -10,6 +10,7 @@ from airflow_provider_popin.client.errors import PopinInputError
 
 STEPS = (("capture", "schedule"), ("capture",), ("schedule",))
 ON_IN_DOUBT = ("hold", "resend")
+_MOST_REQUESTS_PER_SECOND = 1e9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,9 +32,9 @@ class SyncSettings:
     :param limit: send at most this many leads, in source order
     :param dry_run: validate, plan and report only
     :param carry_over: book captured, unbooked leads even when they are absent from the read
-    :param max_rejected_ratio: share of rejected rows above which the run is a failure, from 20 attempted rows on
+    :param max_rejected_ratio: share of rejected rows above which the run is a failure, from 20 attempted on
     :param max_in_doubt: bookings that may become in doubt before no further booking starts
-    :param on_in_doubt: ``hold`` keeps the promise; ``resend`` sends a booking in doubt once more in a later run
+    :param on_in_doubt: ``hold`` keeps the promise; ``resend`` sends a booking in doubt again in a later run
     :raises PopinInputError: a value is of the wrong type or out of range
     """
 
@@ -57,17 +58,26 @@ class SyncSettings:
     on_in_doubt: str = "hold"
 
     def __post_init__(self) -> None:
+        source: object = self.source
+        _check(isinstance(source, str), "source", "must be text")
         _check(self.source.strip() == self.source != "", "source", "must be text without outer spaces")
-        _check(len(self.source) <= 255 and "\0" not in self.source, "source", "at most 255 characters")
-        _check(tuple(self.steps) in STEPS, "steps", f"must be one of {STEPS}")
+        _check(len(self.source) <= 255, "source", "must have at most 255 characters")
+        _check(self.source.isprintable(), "source", "must be printable text")
+        steps: object = self.steps
+        _check(isinstance(steps, list | tuple) and tuple(steps) in STEPS, "steps", f"must be one of {STEPS}")
         _check(self.on_in_doubt in ON_IN_DOUBT, "on_in_doubt", f"must be one of {ON_IN_DOUBT}")
         _check(isinstance(self.min_notice, timedelta), "min_notice", "must be a timedelta")
         _check(self.min_notice >= timedelta(0), "min_notice", "must not be negative")
-        _check(0 <= self.max_rejected_ratio <= 1, "max_rejected_ratio", "must be from 0 to 1")
-        _check(self.requests_per_second >= 0, "requests_per_second", "must not be negative")
+        for name, most in (("max_rejected_ratio", 1.0), ("requests_per_second", _MOST_REQUESTS_PER_SECOND)):
+            _check(_is_number(getattr(self, name), most), name, f"must be a number from 0 to {most:g}")
         for name, least in (("calls_per_slot", 1), ("max_concurrency", 1), ("max_in_doubt", 0)):
             _check(_is_count(getattr(self, name), least), name, f"must be a whole number from {least}")
         _check(self.limit is None or _is_count(self.limit, 0), "limit", "must be a whole number or None")
+
+    @property
+    def captures(self) -> bool:
+        """Whether leads that are not registered at Popin yet are."""
+        return "capture" in self.steps
 
     @property
     def books(self) -> bool:
@@ -101,6 +111,10 @@ class Prior:
 
 def _is_count(value: object, least: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _is_number(value: object, most: float) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= most
 
 
 def _check(holds: bool, name: str, text: str) -> None:
