@@ -1,0 +1,120 @@
+"""The CRM of the demo: a SQLite table of leads, filled with the sample or with a file of one's own."""
+
+from __future__ import annotations
+
+import csv
+import re
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+SAMPLE = Path(__file__).with_name("sample_leads.csv")
+TABLE = "leads"
+ANSWERS = ("popin_state", "popin_reason", "popin_customer_id", "popin_join_url", "popin_call_time")
+# As the sample writes times, so that it does not grow old: "+2d", "-90m".
+_FROM_NOW = re.compile(r"([+-]\d+)([dm])")
+_TIMES = ("call_after", "call_before", "created_at")
+_ROWS_AT_A_TIME = 500
+
+
+class LeadsFileError(Exception):
+    """A file of leads cannot be put into a table; the text says why."""
+
+
+def make_sample_crm(database: Path, *, now: datetime | None = None) -> int:
+    """Create the table that ``example_dags/popin_crm_sync.py`` reads, with the sample of 200 messy leads.
+
+    :param database: a file that does not exist yet.
+    :param now: what the sample's times count from; default: this moment.
+    :return: number of rows.
+    """
+    start = (now or datetime.now(UTC)).replace(second=0, microsecond=0)
+    header, rows = _read_csv(SAMPLE)
+    resolved = ([_resolve(name, cell, start) for name, cell in zip(header, row, strict=True)] for row in rows)
+    return _fill(database, header, resolved)
+
+
+def make_own_crm(database: Path, file: Path) -> int:
+    """Create a table with the columns of a CSV file, all text, and those for Popin's answers.
+
+    :param database: a file that does not exist yet.
+    :param file: UTF-8, with a header.
+    :return: number of rows.
+    :raises LeadsFileError: it is no such file.
+    """
+    header, rows = _read_csv(file)
+    taken = sorted(set(header) & set(ANSWERS))
+    if taken:
+        raise LeadsFileError(f"{file} has columns that the demo adds itself: {', '.join(taken)}")
+    return _fill(database, header, rows)
+
+
+def read_header(file: Path) -> Sequence[str]:
+    """Return the column names of a CSV file.
+
+    :param file: UTF-8, with a header.
+    :raises LeadsFileError: it is no such file.
+    """
+    return _read_csv(file)[0]
+
+
+def count_rows(database: Path) -> int:
+    """Return the number of leads in the table.
+
+    :param database: the CRM.
+    """
+    with closing(sqlite3.connect(database)) as connection:
+        return int(connection.execute(f"SELECT count(*) FROM {TABLE}").fetchone()[0])  # noqa: S608
+
+
+def count_states(database: Path) -> dict[str, int]:
+    """Return what the table says: ``popin_state`` to number of rows; rows without one under an empty text.
+
+    :param database: the CRM.
+    """
+    query = f"SELECT COALESCE(popin_state, ''), count(*) FROM {TABLE} GROUP BY 1 ORDER BY 2 DESC"  # noqa: S608
+    with closing(sqlite3.connect(database)) as connection:
+        return dict(connection.execute(query).fetchall())
+
+
+def quoted(name: str) -> str:
+    """Return a column's name as SQL wants it.
+
+    :param name: any text.
+    """
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _read_csv(file: Path) -> tuple[list[str], Iterator[list[str]]]:
+    try:
+        text = file.read_text("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise LeadsFileError(f"{file} cannot be read: {reason}") from None
+    reader = csv.reader(text.splitlines(keepends=True))
+    header = next(reader, [])
+    if not header or len({name.lower() for name in header}) < len(header) or not all(header):
+        raise LeadsFileError(f"{file}: the first line must name every column, each once")
+    return header, (row for row in reader if row)
+
+
+def _fill(database: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> int:
+    columns = ", ".join(f"{quoted(name)} TEXT" for name in (*header, *ANSWERS))
+    names, marks = ", ".join(map(quoted, header)), ", ".join("?" for _ in header)
+    insert = f"INSERT INTO {TABLE} ({names}) VALUES ({marks})"  # noqa: S608
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute(f"CREATE TABLE {TABLE} ({columns})")
+        try:
+            return connection.executemany(insert, rows).rowcount
+        except sqlite3.ProgrammingError:
+            raise LeadsFileError("a row of the file has more or fewer fields than its header") from None
+
+
+def _resolve(name: str, cell: str, start: datetime) -> str:
+    match = _FROM_NOW.fullmatch(cell) if name in _TIMES else None
+    if match is None:
+        return cell
+    step = timedelta(days=1) if match[2] == "d" else timedelta(minutes=1)
+    return (start + int(match[1]) * step).isoformat()
