@@ -20,7 +20,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
-from typing import assert_never
 
 from airflow_provider_popin.client.errors import (
     PopinAccessError,
@@ -52,6 +51,15 @@ class Verdict(StrEnum):
     STOP = "stop"
     REJECTED = "rejected"
     UNKNOWN = "unknown"
+
+
+_ERRORS: Mapping[Verdict, type[PopinError]] = {
+    Verdict.NOT_SENT: PopinNotSentError,
+    Verdict.RATE_LIMITED: PopinRateLimitError,
+    Verdict.STOP: PopinAccessError,
+    Verdict.REJECTED: PopinRejectedError,
+    Verdict.UNKNOWN: PopinOutcomeUnknownError,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +126,12 @@ def error_for(outcome: Outcome, request: Request) -> PopinError:
     :param request: what was asked
     :raises ValueError: the outcome is OK
     """
-    return _error_class(outcome.verdict, request.method)(
+    if outcome.verdict is Verdict.OK:
+        raise ValueError("an outcome that is OK has no error")
+    kind = _ERRORS[outcome.verdict]
+    if outcome.verdict is Verdict.UNKNOWN and request.method == "GET":
+        kind = PopinReplyError
+    return kind(
         outcome.reason,
         status=outcome.status,
         field_errors=outcome.field_errors,
@@ -167,21 +180,17 @@ def _classify_success(endpoint: Endpoint, reply: Reply, personal: Sequence[str])
 
 def _documented(endpoint: Endpoint, reply: Reply, payload: Mapping[str, object]) -> Outcome:
     """The value of a 2xx whose status is in order, unless the rest is not as documented."""
-    match endpoint:
-        case Endpoint.CAPTURE:
-            customer = parse_customer(payload)
-            if customer is None:
-                return _unknown(reply, "customer_id_missing")
-            return Outcome(Verdict.OK, customer, reply.status)
-        case Endpoint.SCHEDULE:
-            return Outcome(Verdict.OK, parse_scheduled_call(payload), reply.status)
-        case Endpoint.SLOTS:
-            try:
-                return Outcome(Verdict.OK, parse_calendar(payload), reply.status)
-            except PopinReplyError as error:
-                return _unknown(reply, error.reason)
-        case _:
-            assert_never(endpoint)
+    if endpoint is Endpoint.CAPTURE:
+        customer = parse_customer(payload)
+        if customer is None:
+            return _unknown(reply, "customer_id_missing")
+        return Outcome(Verdict.OK, customer, reply.status)
+    if endpoint is Endpoint.SCHEDULE:
+        return Outcome(Verdict.OK, parse_scheduled_call(payload), reply.status)
+    try:
+        return Outcome(Verdict.OK, parse_calendar(payload), reply.status)
+    except PopinReplyError as error:
+        return _unknown(reply, error.reason)
 
 
 def _unknown(reply: Reply, reason: str) -> Outcome:
@@ -215,21 +224,3 @@ def _texts(value: object, personal: Sequence[str]) -> tuple[str, ...]:
     """What Popin wrote about one field: a list of texts (grade P), or a text."""
     items = value if isinstance(value, list) else [value]
     return tuple(redact_text(item, personal) for item in items[:_MAX_ERRORS] if isinstance(item, str))
-
-
-def _error_class(verdict: Verdict, method: str) -> type[PopinError]:
-    match verdict:
-        case Verdict.NOT_SENT:
-            return PopinNotSentError
-        case Verdict.RATE_LIMITED:
-            return PopinRateLimitError
-        case Verdict.STOP:
-            return PopinAccessError
-        case Verdict.REJECTED:
-            return PopinRejectedError
-        case Verdict.UNKNOWN:
-            return PopinReplyError if method == "GET" else PopinOutcomeUnknownError
-        case Verdict.OK:
-            raise ValueError("an outcome that is OK has no error")
-        case _:
-            assert_never(verdict)

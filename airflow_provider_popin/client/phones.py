@@ -117,7 +117,9 @@ def _normal_text(raw: object) -> str:
         raise _error("phone_invalid")
     # A list of numbers is told by its line breaks as well, which become plain white space below.
     text = re.sub(r"[\r\n\t\v\f]+", ";", text)
-    text = "".join(_plain(char) for char in unicodedata.normalize("NFKC", text)).strip(" '\"`;,.")
+    if not (text.isascii() and text.isprintable()):
+        text = "".join(_plain(char) for char in unicodedata.normalize("NFKC", text))
+    text = text.strip(" '\"`;,.")
     return code_text(re.sub(r"^tel:\s*", "", text, flags=re.IGNORECASE)) or ""
 
 

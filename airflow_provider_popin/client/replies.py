@@ -16,14 +16,8 @@ _SHORT_TEXT = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029]{1,100}
 _JOIN_URL = re.compile(r"https?://[^\s\x00-\x20\x7f-\x9f\ud800-\udfff]{1,2040}", re.IGNORECASE)
 
 
-class _NotJson:
-    """Stands for a body that is no JSON, and for a member that a reply gives twice."""
-
-    def __repr__(self) -> str:
-        return "NOT_JSON"
-
-
-NOT_JSON: Final = _NotJson()
+# Stands for a body that is no JSON, and for a member that a reply gives twice: identical to no JSON value.
+NOT_JSON: Final = object()
 
 
 def decode_json(body: bytes) -> object:

@@ -11,6 +11,7 @@ import threading
 import time
 import zlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -220,6 +221,28 @@ def test_in_time(send: Send) -> None:
     with RawServer(_answer) as server:
         outcome = only(send(a_config(server.url), a_schedule(), not_after=boot_seconds() + 5))
     assert isinstance(outcome, Reply)
+
+
+@pytest.fixture
+def deaf_port() -> Iterator[int]:
+    """A port whose queue is full: attempts to connect are neither taken nor refused."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as listener:
+        callers = [socket.socket() for _ in range(4)]
+        for caller in callers:
+            caller.setblocking(False)
+            caller.connect_ex(listener.getsockname())
+        time.sleep(0.05)
+        yield listener.getsockname()[1]
+        for caller in callers:
+            caller.close()
+
+
+@pytest.mark.parametrize("request_", [a_schedule(), SLOTS])
+def test_connect_timeout(send: Send, deaf_port: int, request_: Request) -> None:
+    config = replace(a_config(f"http://127.0.0.1:{deaf_port}"), connect_timeout_seconds=0.2)
+    began = time.monotonic()
+    assert failure(only(send(config, request_))) == (False, "connect_timeout")
+    assert time.monotonic() - began < 2
 
 
 # --- sent, and no reply
