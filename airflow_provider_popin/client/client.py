@@ -7,11 +7,11 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 import requests
 
 from airflow_provider_popin.client import protocol
-from airflow_provider_popin.client.aiohttp_sender import AiohttpSender
 from airflow_provider_popin.client.config import ClientConfig
 from airflow_provider_popin.client.errors import (
     PopinError,
@@ -25,6 +25,10 @@ from airflow_provider_popin.client.models import Calendar, Customer, Lead, Sched
 from airflow_provider_popin.client.outcomes import Outcome, Verdict, classify, error_for
 from airflow_provider_popin.client.requests_sender import RequestsSender
 from airflow_provider_popin.client.retrying import MAX_RETRY_AFTER_SECONDS, RetryPolicy, backoff_seconds
+
+if TYPE_CHECKING:
+    # Costs a quarter of a second to import, and only triggers and the lead sync have use for it.
+    from airflow_provider_popin.client.aiohttp_sender import AiohttpSender
 
 # run() may fetch what Popin documents elsewhere, exports for example.
 _MAX_FREE_BODY_BYTES = 64 * 1024 * 1024
