@@ -68,7 +68,7 @@ class Decision:
 def decide(row: LeadRow | BadRow, family: Sequence[Record], situation: Situation) -> Decision:
     """Decide about one row.
 
-    :param row: with a usable identity
+    :param row: with a usable identity, lead_id and generation
     :param family: the ledger's records of this lead id, of all generations; what had to expire has expired
     :param situation: see :class:`Situation`
     """

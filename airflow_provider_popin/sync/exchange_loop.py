@@ -1,9 +1,9 @@
 """The workers that send. One worker is one permit of ``max_concurrency``.
 
-For each POST: a job that is still wanted, a rate permit, the intent committed, the POST at once, its outcome committed.
-The outcome of one job and the intent of the next are handed to the writer together, so that they share a commit; the
-next POST leaves only after both are durable. So at most ``max_concurrency`` leads are ``sending`` at any time, and
-nobody waits while ``sending``.
+For each POST: a job that is still wanted, a rate permit, the intent committed, the POST at once, its outcome
+committed. The outcome of one job and the intent of the next are handed to the writer together, so that they
+share a commit; the next POST leaves only after both are durable. So at most ``max_concurrency`` leads are
+``sending`` at any time, and nobody waits while ``sending``.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from airflow_provider_popin.sync.writer import Applied, Writer
 
 log = logging.getLogger(__name__)
 
-# After its intent a sender that was held up (a paused process, a slow disk) must not send: someone may act on the
-# attempt from its deadline on.
+# After its intent a sender that was held up (a paused process, a slow disk) must not send: someone may act on
+# the attempt from its deadline on.
 LATEST_SEND_SECONDS = 2.0
 # A lead may be unlucky MAX_TRIES times while others pass; the server is in trouble when nobody passes.
 FAILURES_IN_A_ROW = 5
@@ -227,10 +227,13 @@ class ExchangeLoop:
     async def _attempt(self, job: Job, desk: Desk, previous: _Settling | None) -> tuple[Outcome | None, bool]:
         """Intent, then POST. None: the intent was not to be had."""
         intent = self._writer.apply(job.intent(self._sending))
-        await self._concluded(previous, desk)
         try:
-            accepted, started = await intent
-        except LedgerError as error:
+            await self._concluded(previous, desk)
+            accepted, started = await asyncio.shield(intent)
+        except BaseException as error:
+            await asyncio.shield(self._withdraw(job, intent))
+            if not isinstance(error, LedgerError):
+                raise
             self._switch.stop(error)
             desk.dropped(job)
             return None, False
@@ -247,12 +250,23 @@ class ExchangeLoop:
                 and await desk.is_taken(job, outcome)
             )
         except BaseException as error:
-            # The one boundary round a POST whose intent is committed: whatever happened, it may have been sent.
+            # The one boundary round a POST whose intent is committed: whatever happened, it may be out.
             unknown = Outcome(Verdict.UNKNOWN, reason=_unforeseen(error))
             event = job.settled(unknown, self._sending)
             await asyncio.shield(self._conclude(_Settling(job, event, self._writer.apply(event)), desk))
             raise
         return outcome, taken
+
+    async def _withdraw(self, job: Job, intent: Awaitable[Applied]) -> None:
+        """Nothing was sent for this intent: without saying so, the lead would end in doubt for no reason."""
+        try:
+            accepted, _ = await intent
+            if accepted:
+                job.attempt += 1
+                unsent = Outcome(Verdict.NOT_SENT, reason="stopped")
+                await self._writer.apply(job.settled(unsent, self._sending))
+        except LedgerError as error:
+            log.warning("The %s was not sent, and the ledger cannot be told: %s", job.describe(), error)
 
     async def _exchange(self, job: Job, started: float) -> Outcome:
         if self._switch.stopped:
@@ -312,7 +326,7 @@ class ExchangeLoop:
 
         :param final: tell the desk, because the job will not be sent again by this run
         :return: whether the ledger accepted the outcome; if not, the attempt is not this run's any more
-        :raises LedgerError: the ledger did not take it in time; the lead stays ``sending`` and becomes in doubt
+        :raises LedgerError: the ledger did not take it in time; the lead stays ``sending``, then is in doubt
         """
         try:
             accepted, _ = await settling.committed

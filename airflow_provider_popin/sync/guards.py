@@ -1,20 +1,21 @@
 """What must hold before the first POST. A lost ledger would book everybody again; these guards refuse it.
 
-A source is registered with the account and the name of its lead id column. Outside the ledger, Airflow remembers
-earlier tries of the task and their reports (:class:`settings.Prior`); a ledger that knows less than they do was
-deleted, restored from a backup, or is the wrong one.
+A source is registered with the account and the name of its lead id column. Outside the ledger, Airflow
+remembers earlier tries of the task and their reports (:class:`settings.Prior`); a ledger that knows less than
+they do was deleted, restored from a backup, or is the wrong one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from airflow_provider_popin.sync import schema
 from airflow_provider_popin.sync.errors import LedgerGuardError
-from airflow_provider_popin.sync.ledger import Ledger, clock
+from airflow_provider_popin.sync.ledger import Ledger, clock, insert_ignoring
 from airflow_provider_popin.sync.ledger_queries import sequence
 from airflow_provider_popin.sync.settings import Prior
 
@@ -37,35 +38,20 @@ def guard_source(
     :param prior: what Airflow remembers
     :raises LedgerGuardError: this ledger could book leads again
     """
-    known = connection.execute(sa.select(schema.sources).where(schema.sources.c.source == source)).first()
-    if known is None:
-        if prior.earlier_try:
-            raise LedgerGuardError(
-                f"the ledger does not know the source {source!r}, but this task ran before: it is not the ledger "
-                f"of those runs, and their leads would be booked again. {_remedy(source)}"
-            )
-        for report in prior.reports:
-            _guard_report(connection, ledger, source, report, accepted_at=0.0)
-        register(connection, account=account, source=source, lead_id_column=lead_id_column)
-        return
-    if known.account != account:
+    known = _known(connection, source)
+    accepted_at = 0.0 if known is None else known.accepted_at
+    if known is None and prior.earlier_try:
         raise LedgerGuardError(
-            f"the ledger knows the source {source!r} under another Popin account: its leads would be booked again. "
-            "Use another source name, or set `account` on the connection if it is the same account"
-        )
-    if lead_id_column is not None and known.lead_id_column not in (None, lead_id_column):
-        raise LedgerGuardError(
-            f"the ledger knows the source {source!r} with lead ids from column {known.lead_id_column!r}, now they "
-            f"come from {lead_id_column!r}: every lead would look new. Use another source name for other ids"
-        )
-    if lead_id_column is not None and known.lead_id_column is None:
-        connection.execute(
-            schema.sources.update()
-            .where(schema.sources.c.source == source)
-            .values(lead_id_column=lead_id_column)
+            f"the ledger does not know the source {source!r}, but this task ran before: it is not the ledger "
+            f"of those runs, and their leads would be booked again. {_remedy(source)}"
         )
     for report in prior.reports:
-        _guard_report(connection, ledger, source, report, accepted_at=known.accepted_at)
+        _guard_report(connection, ledger, source, report, accepted_at=accepted_at)
+    if known is None:
+        register(connection, account=account, source=source, lead_id_column=lead_id_column)
+        # Another run may have been first; then its account and its column count.
+        known = _known(connection, source)
+    _guard_registration(connection, known, account=account, lead_id_column=lead_id_column)
 
 
 def register(connection: Connection, *, account: str, source: str, lead_id_column: str | None) -> None:
@@ -79,7 +65,40 @@ def register(connection: Connection, *, account: str, source: str, lead_id_colum
         schema.sources.update().where(schema.sources.c.source == source).values(**values)
     )
     if changed.rowcount == 0:
-        connection.execute(schema.sources.insert(), {"source": source, "registered_at": now, **values})
+        connection.execute(
+            insert_ignoring(connection, schema.sources), {"source": source, "registered_at": now, **values}
+        )
+
+
+def _known(connection: Connection, source: str) -> Any:
+    """The registration of a source, locked; None if there is none."""
+    query = sa.select(schema.sources).where(schema.sources.c.source == source)
+    return connection.execute(query.with_for_update()).first()
+
+
+def _guard_registration(
+    connection: Connection, known: Any, *, account: str, lead_id_column: str | None
+) -> None:
+    if known.account != account:
+        raise LedgerGuardError(
+            f"the ledger knows the source {known.source!r} under another Popin account: its leads would be "
+            "booked again. Use another source name, or set `account` on the connection if it is the same "
+            f"account, or say that the change is meant: {_init_command(known.source)}"
+        )
+    if lead_id_column is None or known.lead_id_column == lead_id_column:
+        return
+    if known.lead_id_column is not None:
+        raise LedgerGuardError(
+            f"the ledger knows the source {known.source!r} with lead ids from column "
+            f"{known.lead_id_column!r}, now they come from {lead_id_column!r}: every lead would look new. "
+            "Use another source name for other ids; if the column was only renamed, say so: "
+            f"{_init_command(known.source)}"
+        )
+    connection.execute(
+        schema.sources.update()
+        .where(schema.sources.c.source == known.source)
+        .values(lead_id_column=lead_id_column)
+    )
 
 
 def _guard_report(
@@ -96,19 +115,23 @@ def _guard_report(
         return
     if told_id != ledger.ledger_id:
         raise LedgerGuardError(
-            f"an earlier run of this task for {source!r} used another ledger: leads that it booked would be booked "
-            f"again. {_remedy(source)}"
+            f"an earlier run of this task for {source!r} used another ledger: leads that it booked would be "
+            f"booked again. {_remedy(source)}"
         )
     if told_sequence > sequence(connection):
         raise LedgerGuardError(
-            f"the ledger is behind a run that was reported for {source!r} (sequence {sequence(connection)}, reported "
-            f"{told_sequence}): it looks like an old backup, and what was booked since would be booked again. "
-            f"{_remedy(source)}"
+            f"the ledger is behind a run that was reported for {source!r} (sequence {sequence(connection)}, "
+            f"reported {told_sequence}): it looks like an old backup, and what was booked since would be "
+            f"booked again. {_remedy(source)}"
         )
 
 
 def _remedy(source: str) -> str:
     return (
-        "Check ledger_conn_id and restore the right database; if this ledger is meant, say so with "
-        f"`python -m airflow_provider_popin ledger init --source {source}`"
+        "Check ledger_conn_id and restore the right database; if this ledger is meant, say so: "
+        f"{_init_command(source)}"
     )
+
+
+def _init_command(source: str) -> str:
+    return f"`python -m airflow_provider_popin ledger init --source {source}`"

@@ -127,10 +127,10 @@ class Admission:
         for one in admitted:
             if one.record is None or not _is_stored(one):
                 continue
-            if id(one) in new and one.decision.action is not Action.REFUSE:
-                if one.record.claim_owner != self._situation.owner:
-                    one.decision = Decision(Action.NOTHING, ResultSet.PENDING, "claimed_elsewhere")
-                    continue
+            claims = id(one) in new and one.decision.action is not Action.REFUSE
+            if claims and one.record.claim_owner != self._situation.owner:
+                one.decision = Decision(Action.NOTHING, ResultSet.PENDING, "claimed_elsewhere")
+                continue
             steps.extend((one, event) for event in self._events(one, one.record, id(one) in new))
         accepted = ledger.apply(connection, self._account, [event for _, event in steps])
         for (one, event), ok in zip(steps, accepted, strict=True):
@@ -154,6 +154,8 @@ class Admission:
     ) -> Row:
         """A row that names a customer of another lead is bad: two leads would share one customer's calls."""
         if isinstance(row, BadRow) or row.customer_id is None:
+            return row
+        if record is not None and record.customer_id == row.customer_id:
             return row
         holder = holders.setdefault(row.customer_id, (self._source, row.lead_id))
         reason = None

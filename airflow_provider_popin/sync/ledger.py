@@ -1,7 +1,8 @@
 """The ledger: durable transactions on SQLite and Postgres, and events applied to lead records.
 
-Everything that changes a lead goes through :meth:`Ledger.apply`: rows are read under a lock, ``states.apply`` decides,
-and what it changed is written back in the same transaction. So the rules stand in ``states`` only, for every database.
+Everything that changes a lead goes through :meth:`Ledger.apply`: rows are read under a lock, ``states.apply``
+decides, and what it changed is written back in the same transaction. So the rules stand in ``states`` only,
+for every database.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ class Ledger:
         :param engine: a SQLAlchemy engine for a SQLite file or a Postgres database, not yet connected.
         :raises LedgerError: in-memory SQLite, another database, a newer schema version, or unreachable.
         """
-        _prepare(engine)
+        _prepare(engine, create=True)
         found = cls(engine, "")
         with found.write() as connection:
             found.ledger_id = schema.create_or_check(connection, clock(connection))
@@ -69,7 +70,7 @@ class Ledger:
         """
         _prepare(engine, create=False)
         if engine.dialect.name == "sqlite" and not _sqlite_file_exists(engine):
-            return None
+            return None  # connecting would create it
         found = cls(engine, "")
         with found.read() as connection:
             if not schema.exists(connection):
@@ -82,7 +83,8 @@ class Ledger:
         """One durable transaction. SQLite takes its write lock at once (``BEGIN IMMEDIATE``).
 
         :param connection: an open connection to use; None takes one from the engine.
-        :raises LedgerUnreachableError: the database did not take it; nothing was committed, as far as it says.
+        :raises LedgerUnreachableError: the database did not take it; nothing was committed, as far as it
+            says.
         :raises LedgerError: the database refused a statement.
         """
         with _translated():
@@ -107,8 +109,11 @@ class Ledger:
 
         :raises LedgerError: as for :meth:`write`.
         """
+        options: dict[str, object] = {_READ_ONLY: True}
+        if self.engine.dialect.name == "postgresql":
+            options |= {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
         with _translated(), self.engine.connect() as connection:
-            connection = connection.execution_options(**{_READ_ONLY: True})
+            connection = connection.execution_options(**options)
             with connection.begin():
                 yield connection
 
@@ -133,7 +138,7 @@ class Ledger:
             accepted.append(ok)
             if ok:
                 changed[event.id] = changed.get(event.id, True) and isinstance(event, Intent)
-            elif event.id in seated and isinstance(event, Planned):
+            elif isinstance(event, Planned) and event.id in seated:
                 effects.release_seats.append(event.id)
         _save(connection, [records[i] for i, by_intent in changed.items() if by_intent], _CHANGED_BY_INTENT)
         _save(connection, [records[i] for i, by_intent in changed.items() if not by_intent], _MUTABLE)
@@ -206,9 +211,13 @@ def _take_planned_seats(connection: Connection, account: str, events: Sequence[P
     """Insert the seats; whose insert found the seat free is told by reading back, in any database."""
     if not events:
         return set()
+    # Ordered, so that two processes never wait for each other in a circle.
     connection.execute(
         insert_ignoring(connection, schema.seats),
-        [{"account": account, "slot_start": e.slot_start, "number": e.seat, "lead": e.id} for e in events],
+        [
+            {"account": account, "slot_start": e.slot_start, "number": e.seat, "lead": e.id}
+            for e in sorted(events, key=lambda e: (e.slot_start, e.seat))
+        ],
     )
     wanted = {event.id: (event.slot_start, event.seat) for event in events}
     seats = schema.seats.c
@@ -224,10 +233,12 @@ def _take_planned_seats(connection: Connection, account: str, events: Sequence[P
 def _seats_and_notes(
     connection: Connection, account: str, records: dict[int, Record], effects: Effects, now: float
 ) -> None:
-    if effects.release_seats:
+    # A record that has a seat at the end keeps it, whatever happened to it on the way there.
+    released = [i for i in effects.release_seats if i not in records or records[i].seat is None]
+    if released:
         connection.execute(
             schema.seats.delete().where(schema.seats.c.lead == sa.bindparam("released")),
-            [{"released": lead} for lead in effects.release_seats],
+            [{"released": lead} for lead in sorted(set(released))],
         )
     for lead in effects.take_seats:
         if records[lead].seat is None and records[lead].slot_start is not None:
@@ -248,16 +259,23 @@ def _take_extra_seat(connection: Connection, account: str, record: Record) -> No
     highest = sa.select(sa.func.coalesce(sa.func.max(seats.number), 0)).where(
         seats.account == account, seats.slot_start == record.slot_start
     )
-    record.seat = int(connection.execute(highest).scalar_one()) + 1
-    connection.execute(
-        schema.seats.insert(),
-        {"account": account, "slot_start": record.slot_start, "number": record.seat, "lead": record.id},
-    )
+    mine = sa.select(seats.number).where(seats.lead == record.id)
+    while record.seat is None:
+        number = int(connection.execute(highest).scalar_one()) + 1
+        connection.execute(
+            insert_ignoring(connection, schema.seats),
+            {"account": account, "slot_start": record.slot_start, "number": number, "lead": record.id},
+        )
+        # None: another transaction took that number just now.
+        record.seat = connection.execute(mine).scalar_one_or_none()
     _save(connection, [record], _MUTABLE)
 
 
-def _prepare(engine: Engine, *, create: bool = True) -> None:
-    """Refuse what cannot keep a promise, and make the rest durable."""
+def _prepare(engine: Engine, *, create: bool) -> None:
+    """Refuse what cannot keep a promise, and make the rest durable.
+
+    :param create: False leaves a database alone that holds no ledger: not even its journal mode is changed
+    """
     if engine.dialect.name not in ("sqlite", "postgresql"):
         raise LedgerError(
             f"the ledger needs a SQLite file or Postgres, the connection is {engine.dialect.name}: "
@@ -269,9 +287,13 @@ def _prepare(engine: Engine, *, create: bool = True) -> None:
         if _sqlite_path(engine) is None:
             raise LedgerError("an in-memory SQLite ledger forgets every booking: give the connection a file")
         sa.event.listen(engine, "connect", _durable_sqlite)
+        if create:
+            sa.event.listen(engine, "connect", _write_ahead_sqlite)
         sa.event.listen(engine, "begin", _begin_sqlite)
     else:
         sa.event.listen(engine, "connect", _durable_postgres)
+    # Connections from before would not have been told.
+    engine.dispose()
 
 
 def _sqlite_path(engine: Engine) -> str | None:
@@ -291,8 +313,15 @@ def _sqlite_file_exists(engine: Engine) -> bool:
 def _durable_sqlite(connection: Any, _record: object) -> None:
     # The driver's own transaction handling would begin late; we begin ourselves (_begin_sqlite).
     connection.isolation_level = None
-    for pragma in (f"busy_timeout={SQLITE_BUSY_SECONDS * 1000}", "journal_mode=WAL", "synchronous=FULL"):
+    for pragma in (f"busy_timeout={SQLITE_BUSY_SECONDS * 1000}", "synchronous=FULL"):
         connection.execute(f"PRAGMA {pragma}").close()
+
+
+def _write_ahead_sqlite(connection: Any, _record: object) -> None:
+    # The mode is a property of the file: once set, connections that do not ask for it have it too.
+    (mode,) = connection.execute("PRAGMA journal_mode=WAL").fetchone()
+    if mode != "wal":
+        raise LedgerError(f"the SQLite database keeps no write-ahead log (it says {mode}): give it a file")
 
 
 def _begin_sqlite(connection: Connection) -> None:

@@ -60,15 +60,18 @@ def insert_leads(
 ) -> None:
     """Add leads that the ledger does not know; whoever comes second adds nothing.
 
-    :param leads: ``lead_id``, ``generation`` and, for a claimed lead, ``claim_owner``, ``wish`` and ``fingerprint``
+    :param leads: ``lead_id``, ``generation`` and, for a claimed lead, ``claim_owner``, ``wish`` and
+        ``fingerprint``
     """
     if not leads:
         return
     now = clock(connection)
     common = {**_NEW_LEAD, "account": account, "source": source, "updated_at": now}
     optional: dict[str, object] = {"claim_owner": None, "wish": None, "fingerprint": None}
+    # Ordered, so that two processes that read the same leads never wait for each other in a circle.
+    ordered = sorted(leads, key=lambda lead: (str(lead["lead_id"]), str(lead["generation"])))
     connection.execute(
-        insert_ignoring(connection, schema.leads), [{**common, **optional, **lead} for lead in leads]
+        insert_ignoring(connection, schema.leads), [{**common, **optional, **lead} for lead in ordered]
     )
 
 
@@ -94,8 +97,10 @@ def renew_lease(connection: Connection, owner: str, run: str, seconds: float) ->
 
 def end_lease(connection: Connection, ledger: Ledger, account: str, owner: str, run: str) -> None:
     """Give back what a run planned and did not book, and its claims with its lease."""
-    planned = sa.select(_leads.id).where(
-        _leads.claim_owner == owner, _leads.booking_state == BookingState.PLANNED.value
+    planned = (
+        sa.select(_leads.id)
+        .where(_leads.claim_owner == owner, _leads.booking_state == BookingState.PLANNED.value)
+        .order_by(_leads.id)
     )
     ids = [row[0] for row in connection.execute(planned)]
     for chunk in chunks(ids):
@@ -111,8 +116,10 @@ def expire(connection: Connection, ledger: Ledger, account: str) -> int:
     sending = sa.or_(
         _leads.capture_state == CaptureState.SENDING.value, _leads.booking_state == BookingState.SENDING.value
     )
-    query = sa.select(_leads.id).where(
-        _leads.account == account, sending, _leads.deadline <= clock(connection)
+    query = (
+        sa.select(_leads.id)
+        .where(_leads.account == account, sending, _leads.deadline <= clock(connection))
+        .order_by(_leads.id)
     )
     ids = [row[0] for row in connection.execute(query)]
     return sum(sum(ledger.apply(connection, account, [Expired(i) for i in chunk])) for chunk in chunks(ids))
@@ -124,8 +131,10 @@ def reclaim_planned(connection: Connection, ledger: Ledger, account: str, run: s
     :return: how many
     """
     live = live_owners(connection)
-    query = sa.select(_leads.id, _leads.claim_owner).where(
-        _leads.account == account, _leads.booking_state == BookingState.PLANNED.value
+    query = (
+        sa.select(_leads.id, _leads.claim_owner)
+        .where(_leads.account == account, _leads.booking_state == BookingState.PLANNED.value)
+        .order_by(_leads.id)
     )
     abandoned = [(i, owner) for i, owner in connection.execute(query).fetchall() if owner not in live]
     events = [Released(i, owner, BookingState.WAITING, run) for i, owner in abandoned]

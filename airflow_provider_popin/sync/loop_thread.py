@@ -13,8 +13,8 @@ _TICK_SECONDS = 1.0
 
 
 class LoopThread:
-    """Runs coroutines in another thread and waits for them here, so that a signal handler, a task timeout or any
-    exception of the waiting thread does not end them half done.
+    """Runs coroutines in another thread and waits for them here, so that a signal handler, a task timeout or
+    any exception of the waiting thread does not end them half done.
 
     Use as a context manager.
 
@@ -49,9 +49,11 @@ class LoopThread:
             try:
                 return future.result(max(step, 0.0))
             except TimeoutError:
-                # The same class tells "not yet" and "the coroutine timed out".
+                # The same class tells "not yet" and "the coroutine timed out"; and it may be done by now.
+                if future.done():
+                    return future.result()
                 waited += step
-                if future.done() or (timeout_seconds is not None and waited >= timeout_seconds):
+                if timeout_seconds is not None and waited >= timeout_seconds:
                     raise
                 self._tick()
 

@@ -1,4 +1,4 @@
-"""Reading the source: rows are numbered, validated, freed of duplicates, handed on in chunks, and remembered."""
+"""Reading the source: rows are numbered, validated, freed of duplicates, handed on in chunks, remembered."""
 
 from __future__ import annotations
 
@@ -101,11 +101,14 @@ class SourceReader:
         first: list[tuple[int, Row]] = []
         spooled: list[SpooledRow] = []
         for number, row in read:
-            if isinstance(row, str) or row.lead_id is None:
-                reason = row if isinstance(row, str) else _reason(row)
-                spooled.append(SpooledRow(number, None, None, None, ResultSet.REJECTED, reason))
+            if isinstance(row, str):
+                spooled.append(SpooledRow(number, None, None, None, ResultSet.REJECTED, row))
                 continue
-            identity = (row.lead_id, row.generation or 1)
+            if row.lead_id is None or row.generation is None:
+                # No identity of its own, so nothing that the ledger could remember about it.
+                spooled.append(SpooledRow(number, row.lead_id, None, None, ResultSet.REJECTED, _reason(row)))
+                continue
+            identity = (row.lead_id, row.generation)
             if identity in seen:
                 spooled.append(SpooledRow(number, *identity, None, ResultSet.SKIPPED, "duplicate_lead_id"))
                 continue

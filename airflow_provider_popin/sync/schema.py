@@ -1,7 +1,7 @@
 """The ledger's tables, for SQLite and Postgres, on SQLAlchemy 1.4 and 2.x.
 
-No table has a column for a name, a phone number or an e-mail address of a lead. Instants are seconds since the epoch,
-UTC, by the database's own clock; ``slot_start`` is whole seconds, because it is part of a key.
+No table has a column for a name, a phone number or an e-mail address of a lead. Instants are seconds since
+the epoch, UTC, by the database's own clock; ``slot_start`` is whole seconds, because it is part of a key.
 """
 
 from __future__ import annotations
@@ -80,6 +80,8 @@ leads = sa.Table(
     sa.UniqueConstraint("account", "source", "lead_id", "generation", name="popin_leads_identity"),
     sa.Index("popin_leads_by_state", "source", "booking_state"),
     sa.Index("popin_leads_by_customer", "account", "customer_id"),
+    # An id that was deleted must not come back for another lead: somebody may still hold an event for it.
+    sqlite_autoincrement=True,
 )
 record_columns = [column for column in leads.c if column.name not in ("account", "source")]
 
@@ -183,7 +185,7 @@ def check(connection: Connection) -> str:
     ledger_id, version = rows[0]
     if version != SCHEMA_VERSION:
         raise LedgerError(
-            f"the ledger has schema version {version}, this airflow-provider-popin reads version {SCHEMA_VERSION}: "
-            "install the provider version that wrote it, or a newer one"
+            f"the ledger has schema version {version}, this airflow-provider-popin reads version "
+            f"{SCHEMA_VERSION}: install the provider version that wrote it, or a newer one"
         )
     return str(ledger_id)

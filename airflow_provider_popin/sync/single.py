@@ -1,7 +1,9 @@
-"""One booking under the ledger's promise, for ``PopinScheduleOperator``: the bulk job's rules, one lead at a time."""
+"""One booking under the ledger's promise, for ``PopinScheduleOperator``, by the rules of the bulk job."""
 
 from __future__ import annotations
 
+import logging
+import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -29,13 +31,15 @@ from airflow_provider_popin.sync.events import (
 )
 from airflow_provider_popin.sync.exchange_loop import LATEST_SEND_SECONDS
 from airflow_provider_popin.sync.jobs import BookingJob, Sending
-from airflow_provider_popin.sync.ledger import Ledger
+from airflow_provider_popin.sync.ledger import Ledger, LedgerUnreachableError
 from airflow_provider_popin.sync.settings import Prior, RunIdentity
 
-# Longer than one exchange may take, and it is given back at the end.
+log = logging.getLogger(__name__)
+
+# Until the intent is committed; then the attempt's own deadline counts. It is given back at the end.
 _LEASE_SECONDS = 90.0
-# The ledger is asked again so often before an outcome is given up to the deadline rule.
-_KEEP_TRIES = 3
+# An outcome that the unreachable ledger does not take is offered again after these pauses.
+KEEP_PAUSES_SECONDS: tuple[float, ...] = (0.1, 0.4, 1.5, 5.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,8 +114,8 @@ class _Booker:
             raise error_for(outcome, job.request(self._config.postal_code_field))
         if settled.time_mismatch:
             raise LeadHeldError(
-                f"{self._who()} is booked, but Popin confirmed another time than {job.slot.time}: look the call up "
-                "in Popin's dashboard",
+                f"{self._who()} is booked, but Popin confirmed another time than {job.slot.time}: look the "
+                "call up in Popin's dashboard",
                 retry=False,
             )
         return outcome.value
@@ -155,8 +159,8 @@ class _Booker:
         for source, lead_id in holders.get(booking.customer_id, ()):
             if (source, lead_id) != (booking.source, booking.lead_id):
                 raise LeadHeldError(
-                    f"the customer_id given for {self._who()} belongs to lead {lead_id!r} of {source!r} in the ledger: "
-                    "pass the customer_id that the capture of this lead returned",
+                    f"the customer_id given for {self._who()} belongs to lead {lead_id!r} of {source!r} in "
+                    "the ledger: pass the customer_id that the capture of this lead returned",
                     retry=False,
                 )
 
@@ -178,9 +182,10 @@ class _Booker:
 
     def _check_same_time(self, record: Record) -> None:
         if record.slot_start != int(self._booking.slot.start.timestamp()):
+            when = record.slot_time or "a time that was forgotten on request"
             raise LeadHeldError(
-                f"{self._who()} is booked for {record.slot_time} already; a booked call is never moved. To book the "
-                "same lead again on purpose, use the bulk job with a higher generation",
+                f"{self._who()} is booked for {when} already; a booked call is never moved. To book the same "
+                "lead again on purpose, use the bulk job with a higher generation",
                 retry=False,
             )
 
@@ -189,15 +194,20 @@ class _Booker:
             raise LeadHeldError(f"{self._who()} is being sent by another task", retry=True)
         if record.booking_state == BookingState.IN_DOUBT:
             raise LeadHeldError(
-                f"the booking of {self._who()} is in doubt ({record.reason}), slot {record.slot_time}: nothing was "
-                "sent. Find out in Popin's dashboard whether the call exists, then say so with `python -m "
-                f"airflow_provider_popin in-doubt resolve --source {self._booking.source} --lead "
-                f"{record.lead_id} --outcome booked|not-booked --why TEXT`",
+                f"the booking of {self._who()} is in doubt ({record.reason}), slot {record.slot_time}: "
+                "nothing was sent. Find out in Popin's dashboard whether the call exists, then say so with "
+                f"`python -m airflow_provider_popin in-doubt resolve --source {self._booking.source} "
+                f"--lead {record.lead_id} --outcome booked|not-booked --why TEXT`",
                 retry=False,
+            )
+        if record.capture_state == CaptureState.CAPTURED and record.customer_id is None:
+            raise LeadHeldError(
+                f"{self._who()} was forgotten on request: nothing is sent for it", retry=False
             )
         if record.customer_id not in (None, self._booking.customer_id):
             raise LeadHeldError(
-                f"the ledger knows {self._who()} under another customer_id: pass the one that its capture returned",
+                f"the ledger knows {self._who()} under another customer_id: pass the one that its "
+                "capture returned",
                 retry=False,
             )
 
@@ -215,7 +225,7 @@ class _Booker:
             events.append(Corrected(record.id))
         if record.customer_id is None:
             events.append(Adopted(record.id, self._booking.customer_id, self._sending.run))
-        events.append(Claimed(record.id, record.attempt, owner, live, None, record.fingerprint))
+        events.append(Claimed(record.id, record.attempt, owner, live, record.wish, record.fingerprint))
         events.append(
             Planned(record.id, record.attempt, owner, start, slot.time, self._booking.timezone, number)
         )
@@ -229,7 +239,7 @@ class _Booker:
         try:
             outcome = self._exchange(job, started)
         except BaseException as error:
-            # The one boundary round a POST whose intent is committed: whatever happened, it may have been sent.
+            # The one boundary round a POST whose intent is committed: whatever happened, it may be out.
             unknown = Outcome(Verdict.UNKNOWN, reason=f"unforeseen {type(error).__name__}")
             self._settle(job.settled(unknown, self._sending))
             raise
@@ -252,17 +262,18 @@ class _Booker:
         return outcome.verdict is Verdict.REJECTED and (outcome.slot_blamed or outcome.no_field_named)
 
     def _settle(self, settled: Settled) -> None:
-        for attempt in range(_KEEP_TRIES):
+        for pause in (*KEEP_PAUSES_SECONDS, None):
             try:
                 with self._ledger.write() as connection:
                     self._ledger.apply(connection, self._account, [settled])
             except LedgerError as error:
-                if attempt == _KEEP_TRIES - 1:
+                if pause is None or not isinstance(error, LedgerUnreachableError):
                     raise LedgerError(
                         f"the ledger does not take the outcome {settled.answer.value!r} of the booking of "
-                        f"{self._who()}, customer {self._booking.customer_id}, slot {self._booking.slot.time}: "
-                        "it will be in doubt"
+                        f"{self._who()}, customer {self._booking.customer_id}, slot "
+                        f"{self._booking.slot.time}: it will be in doubt"
                     ) from error
+                time.sleep(pause)
             else:
                 return
 
@@ -271,10 +282,14 @@ class _Booker:
             raise LeadHeldError(f"{self._who()} was taken by another task just now", retry=True)
 
     def _end(self) -> None:
-        with self._ledger.write() as connection:
-            ledger_queries.end_lease(
-                connection, self._ledger, self._account, self._sending.owner, self._sending.run
-            )
+        try:
+            with self._ledger.write() as connection:
+                ledger_queries.end_lease(
+                    connection, self._ledger, self._account, self._sending.owner, self._sending.run
+                )
+        except LedgerError as error:
+            # The lease runs out by itself; what came of the booking matters more.
+            log.warning("The lease of %s could not be given back: %s", self._who(), error)
 
     def _who(self) -> str:
         return f"lead {self._booking.lead_id!r} of {self._booking.source!r}"

@@ -1,7 +1,8 @@
 """What the run remembers about each row it read, on disk: memory stays flat however long the source is.
 
-Rows are kept in read order with the set they ended in, or with the ledger's record that will tell. A temporary SQLite
-file of its own; it holds lead ids and digests, never a phone number, and is gone when the run ends.
+Rows are kept in read order with the set they ended in, or with the ledger's record that will tell. A
+temporary SQLite file of its own; it holds lead ids and digests, never a phone number, and is gone when the
+run ends.
 """
 
 from __future__ import annotations
@@ -107,7 +108,10 @@ class Spool:
         :param decided: row number, result, reason and slot
         """
         self._db.execute("BEGIN")
-        self._db.executemany('UPDATE rows SET result = ?2, reason = ?3, slot = ?4 WHERE "row" = ?1', decided)
+        self._db.executemany(
+            'UPDATE rows SET result = ?, reason = ?, slot = ? WHERE "row" = ?',
+            ((result, reason, slot, row) for row, result, reason, slot in decided),
+        )
         self._db.execute("COMMIT")
 
     def seen(self, lead_ids: Sequence[str]) -> set[tuple[str, int]]:

@@ -17,12 +17,13 @@ A lead is registered at Popin (the capture), then booked. Both halves live in on
 
 The rules that keep the promise:
 
-* ``sending`` is committed before the POST (:class:`Intent`), and every intent makes a new attempt number. Whatever
-  comes back (:class:`Settled`) counts only for its own attempt.
-* What may have reached Popin is ``in_doubt``. From then on (``booking_doubted``) only a documented success, the webhook
-  or a person ends the doubt: "slot taken" may be our own booking. The seat is kept.
+* ``sending`` is committed before the POST (:class:`Intent`), and every intent makes a new attempt number.
+  Whatever comes back (:class:`Settled`) counts only for its own attempt; told twice, it counts once.
+* What may have reached Popin is ``in_doubt``. From then on (``booking_doubted``) only a documented success,
+  the webhook or a person ends the doubt: "slot taken" may be our own booking. The seat is kept.
 * ``sending`` past its deadline, seen by anyone, is ``in_doubt`` (:class:`Expired`): the sender died.
-* A success for an attempt that was given up is never dropped: it raises an alarm and holds the lead.
+* A success for an attempt that was given up is never dropped: it raises an alarm and holds the lead, in
+  flight or not.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ def _intent(record: Record, event: Intent, effects: Effects, now: float) -> bool
         if record.capture_state != CaptureState.CAPTURED or record.slot_start is None:
             return False
         if event.resend:
-            if record.booking_state != BookingState.IN_DOUBT or record.resends:
+            if not _may_resend(record, event):
                 return False
             record.resends += 1
         elif record.booking_state != BookingState.PLANNED or record.booking_doubted:
@@ -90,6 +91,16 @@ def _intent(record: Record, event: Intent, effects: Effects, now: float) -> bool
     record.deadline = now + event.timeout_seconds + DEADLINE_MARGIN_SECONDS
     record.run = event.run
     return True
+
+
+def _may_resend(record: Record, event: Intent) -> bool:
+    """Once per lead and generation, not in the run that made the doubt, not where two calls may exist."""
+    return (
+        record.booking_state == BookingState.IN_DOUBT
+        and not record.resends
+        and not record.alarm
+        and record.doubt_run != event.run
+    )
 
 
 def _settled(record: Record, event: Settled, effects: Effects, now: float) -> bool:
@@ -129,8 +140,8 @@ def _captured(record: Record, event: Settled, effects: Effects, mine: bool) -> b
             effects.notes.append((record.id, event.attempt, "second_customer", None, None))
         if not mine:
             return True
-    elif record.capture_state == CaptureState.REJECTED:
-        return False
+    elif record.capture_state in (CaptureState.REJECTED, CaptureState.CAPTURED):
+        return False  # captured without a customer_id: a person had it forgotten
     else:
         record.customer_id = event.customer_id
         record.join_url = event.join_url
@@ -138,7 +149,7 @@ def _captured(record: Record, event: Settled, effects: Effects, mine: bool) -> b
     record.capture_doubted = False
     record.reply_incomplete = record.reply_incomplete or event.incomplete
     if not mine:
-        # A late answer of an attempt that was sent again: the newer attempt, if in flight, becomes a second customer.
+        # Late answer of an attempt that was sent again: the newer one, if in flight, makes a second customer.
         record.attempt += 1
     _settle(record, None)
     record.run = event.run
@@ -151,6 +162,8 @@ def _booking_settled(record: Record, event: Settled, effects: Effects) -> bool:
         BookingState.IN_DOUBT,
     )
     if event.answer is Answer.SUCCESS:
+        if record.attempt == event.attempt and record.booking_state == BookingState.BOOKED:
+            return True  # told again after a lost commit, or a person said so first
         if not mine:
             return _late_success(record, event, effects)
         record.booking_state = BookingState.BOOKED
@@ -184,6 +197,11 @@ def _booking_settled(record: Record, event: Settled, effects: Effects) -> bool:
 def _late_success(record: Record, event: Settled, effects: Effects) -> bool:
     effects.notes.append((record.id, event.attempt, "double_booking_alarm", None, event.slot_time))
     record.alarm = True
+    if record.booking_state == BookingState.SENDING:
+        # A call exists already: what the attempt in flight is told, "taken" above all, may be about that.
+        if not record.booking_doubted:
+            record.doubt_run = event.run
+        record.booking_doubted = True
     if record.booking_state in (BookingState.SENDING, BookingState.BOOKED, BookingState.IN_DOUBT):
         return True
     if record.seat is not None:
@@ -270,7 +288,7 @@ def _resolved(record: Record, event: Resolved, effects: Effects, now: float) -> 
 
 def _claimed(record: Record, event: Claimed, effects: Effects, now: float) -> bool:
     held = record.claim_owner not in (None, event.owner) and record.claim_owner in event.live_owners
-    if held or record.attempt != event.attempt:
+    if held or record.attempt != event.attempt or record.booking_state == BookingState.BOOKED:
         return False
     if CaptureState.SENDING in (record.capture_state, record.booking_state):
         return False

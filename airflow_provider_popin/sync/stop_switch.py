@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 from airflow_provider_popin.sync.errors import SyncStoppedError
 
@@ -39,8 +40,9 @@ class StopSwitch:
             self.failure = cause
         self.stopped = True
         self.hurry = self.hurry or hurry
-        if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._tell)
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                self._loop.call_soon_threadsafe(self._tell)
 
     def stop_from_outside(self, why: str) -> None:
         """The task was killed or timed out.

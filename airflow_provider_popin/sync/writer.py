@@ -1,8 +1,8 @@
 """The one thread that writes to the ledger, and its group commit.
 
-Workers hand in events from the engine's loop and await the answer. Whatever has gathered while the last transaction
-was being committed shares the next one: the busier the run, the cheaper a commit. An answer is given only after the
-commit, so an accepted intent is durable before its POST.
+Workers hand in events from the engine's loop and await the answer. Whatever has gathered while the last
+transaction was being committed shares the next one: the busier the run, the cheaper a commit. An answer is
+given only after the commit, so an accepted intent is durable before its POST.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ class Writer:
         self._scheduled = False
         self._connection: Connection | None = None
 
-    async def apply(self, event: Event) -> Applied:
-        """Apply one event; returns when it is durable.
+    def apply(self, event: Event) -> asyncio.Future[Applied]:
+        """Hand in one event, at once: what is handed in together shares a transaction.
 
         :param event: see ``states``.
-        :return: whether it was accepted, and ``boot_seconds()`` just before its transaction: the moment from which
-            an intent's deadline counts at the earliest.
-        :raises LedgerError: not written, as far as the database says.
+        :return: done when the event is durable: whether it was accepted, and ``boot_seconds()`` just before
+            its transaction, the moment from which an intent's deadline counts at the earliest. Or a
+            :class:`.errors.LedgerError`: not written, as far as the database says.
         """
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Applied] = loop.create_future()
@@ -57,7 +57,7 @@ class Writer:
             batch: list[_Waiting] = []
             written = loop.run_in_executor(self._thread, self._write_waiting, batch)
             written.add_done_callback(partial(_deliver, batch))
-        return await answer
+        return answer
 
     async def call(self, work: Callable[[Connection], T]) -> T:
         """Run ``work`` in a write transaction of its own; returns when it is durable.
@@ -88,9 +88,10 @@ class Writer:
             )
         except LedgerUnreachableError as error:
             return [error] * len(batch)
-        except LedgerError as error:
+        except (LedgerError, ValueError) as error:
+            # ValueError: what drivers say of text that they cannot encode (NUL, half a surrogate pair).
             if len(batch) == 1:
-                return [error]
+                return [_as_ledger_error(error)]
             # One event that the database cannot store must not take its neighbours' outcomes with it.
             return [told for waiting in batch for told in self._write([waiting])]
         return [(ok, started) for ok in accepted]
@@ -110,6 +111,12 @@ class Writer:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+
+def _as_ledger_error(error: LedgerError | ValueError) -> LedgerError:
+    if isinstance(error, LedgerError):
+        return error
+    return LedgerError(f"the database's driver cannot encode a value: {type(error).__name__}")
 
 
 def _deliver(batch: list[_Waiting], written: asyncio.Future[list[Applied | LedgerError]]) -> None:
