@@ -1,4 +1,4 @@
-"""What a person does with the ledger: look, export, forget, and end doubts. The command line is a shell over this."""
+"""What people do with the ledger: look, export, forget, end doubts. The command line is its shell."""
 
 from __future__ import annotations
 
@@ -85,7 +85,8 @@ def resolve(
     """End the doubt about a booking.
 
     :param generation: None for the only one in doubt
-    :param outcome: ``booked`` or ``not-booked``; not booked gives the seat back, and the next run books the lead
+    :param outcome: ``booked`` or ``not-booked``; not booked gives the seat back, and the next run books the
+        lead
     :param who: recorded as given
     :param why: recorded with personal data replaced
     :return: the lead as it is now
@@ -114,8 +115,8 @@ def resolve(
 def forget(ledger: Ledger, *, source: str, lead_id: str | None = None, rejected: bool = False) -> int:
     """Erase what the ledger knows about a lead, or let the rejected leads of a source be tried again.
 
-    A lead keeps its identity and state, so that a booked one is never booked again; only rows that are rejected or
-    unassigned, with no doubt about them, are deleted.
+    A lead keeps its identity and state, so that a booked one is never booked again; only rows that are
+    rejected or unassigned, with no doubt about them, are deleted.
 
     :param lead_id: this lead, all generations: customer_id, link, slot and reason are erased
     :param rejected: all rejected leads of the source

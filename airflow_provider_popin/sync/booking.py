@@ -1,4 +1,4 @@
-"""Plan and book: rounds of reading the slots, planning, and sending, until everybody is booked or knows why not."""
+"""Plan and book: rounds of reading slots, planning and sending, until all are booked or have a reason."""
 
 from __future__ import annotations
 
@@ -235,7 +235,7 @@ class BookingDesk:
         return False
 
     async def is_taken(self, job: BookingJob, outcome: Outcome) -> bool:
-        """Whether a rejection is about the slot: Popin says so, or a fresh list no longer has it (grade U)."""
+        """Whether a rejection is about the slot: Popin says so, or a fresh list lacks it (grade U)."""
         if job.resend:
             return False
         return outcome.slot_blamed or (

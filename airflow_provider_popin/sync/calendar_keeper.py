@@ -97,7 +97,7 @@ class CalendarKeeper:
         return slot.start - datetime.now(UTC) >= self._min_notice
 
     async def still_lists(self, slot: Slot) -> bool:
-        """Whether a fresh list still has this slot; a list that cannot be had proves nothing and counts as no."""
+        """Whether a fresh list has this slot; a list that cannot be had proves nothing and counts as no."""
         try:
             calendar = await self.refresh()
         except PopinError as error:

@@ -1,9 +1,9 @@
 """The run of a bulk job: read and capture, plan and book, write back, results.
 
-Two threads and a writer. The caller's thread reads the source, validates rows and talks to the CRM: connections and
-callables of Airflow belong to it. The exchange with Popin runs in an event loop of its own thread
-(:class:`.session.Session`), so that a signal, a task timeout or any exception in the caller's thread finds it and
-stops it in good order.
+Two threads and a writer. The caller's thread reads the source, validates rows and talks to the CRM:
+connections and callables of Airflow belong to it. The exchange with Popin runs in an event loop of its own
+thread (:class:`.session.Session`), so that a signal, a task timeout or any exception in the caller's thread
+finds it and stops it in good order.
 """
 
 from __future__ import annotations
@@ -79,7 +79,8 @@ class LeadSync:
 
         :param rows: the source, read once, in order; closed when read if it can be closed
         :return: the report; ask it for its problems
-        :raises PopinError: Popin cannot be used (connection, key, address, rate limit); unsent leads are pending
+        :raises PopinError: Popin cannot be used (connection, key, address, rate limit); unsent leads are
+            pending
         :raises LedgerError: the ledger cannot be used, or must not be (:class:`.errors.LedgerGuardError`)
         :raises SyncStoppedError: :meth:`stop` was called
         """
@@ -110,7 +111,7 @@ class LeadSync:
         return report
 
     def stop(self, why: str) -> None:
-        """Stop from outside: nothing more is sent, answers under way are waited for a few seconds. Thread-safe.
+        """Stop from outside, from any thread: nothing more is sent, answers under way get a few seconds.
 
         :param why: for the error's text
         """
@@ -142,7 +143,7 @@ class LeadSync:
                     if not self._switch.stopped:
                         thread.call(session.book())
             except BaseException as error:
-                # A signal, a timeout of the task, or an error of the source: no unanswered POST is left behind.
+                # A signal, a task timeout, or an error of the source: no unanswered POST is left behind.
                 self._switch.stop(error, hurry=not isinstance(error, Exception))
                 self._close(thread, session)
                 raise

@@ -1,4 +1,4 @@
-"""What the ledger holds of a lead, and the events that may change it. ``states`` says which event is allowed when."""
+"""What the ledger holds of a lead, and the events that may change it; ``states`` says which may when."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Answer(StrEnum):
 
 @dataclass(slots=True)
 class Record:
-    """One lead of one generation, as the ledger holds it. Field order is the column order of ``schema.leads``.
+    """One lead of one generation, as the ledger holds it. Field order is column order of ``schema.leads``.
 
     Times are seconds since the epoch by the database's clock; ``slot_start`` is whole seconds, UTC.
     """
@@ -90,7 +90,8 @@ class Intent:
     :param attempt: the attempt number that the sender read; another number means that somebody else acted.
     :param owner: the lease owner that must hold the claim.
     :param run: the Dag run on whose behalf it is sent.
-    :param timeout_seconds: whole-exchange timeout; the deadline is this plus :data:`states.DEADLINE_MARGIN_SECONDS`.
+    :param timeout_seconds: whole-exchange timeout; the deadline is this plus
+        :data:`states.DEADLINE_MARGIN_SECONDS`.
     :param resend: a booking in doubt is sent again on purpose (``on_in_doubt="resend"``).
     """
 

@@ -1,4 +1,4 @@
-"""What a run tells: counts per result set, what needs a person, and the ledger's position. Nothing personal."""
+"""What a run tells: counts per result set, what needs a person, the ledger's position. Nothing personal."""
 
 from __future__ import annotations
 
@@ -105,8 +105,8 @@ class Report:
             )
         if self.write_back_failed:
             found.append(
-                f"{self.write_back_failed} leads could not be written back{self._named('write_back')}: mend the "
-                "statement or its connection; the next run writes them again"
+                f"{self.write_back_failed} leads could not be written back{self._named('write_back')}: mend "
+                "the statement or its connection; the next run writes them again"
             )
         return [problem for problem in found if problem]
 
@@ -127,9 +127,9 @@ class Report:
             return None
         return (
             f"{self.in_doubt_this_run} bookings are in doubt (max_in_doubt={settings.max_in_doubt})"
-            f"{self._named('in_doubt')}: find out in Popin's dashboard whether each call exists, then say so with "
-            f"`python -m airflow_provider_popin in-doubt resolve --source {settings.source} --lead LEAD_ID "
-            "--outcome booked|not-booked --why TEXT`"
+            f"{self._named('in_doubt')}: find out in Popin's dashboard whether each call exists, then say so "
+            f"with `python -m airflow_provider_popin in-doubt resolve --source {settings.source} "
+            "--lead LEAD_ID --outcome booked|not-booked --why TEXT`"
         )
 
     def _named(self, problem: str) -> str:

@@ -1,4 +1,4 @@
-"""Where every row of the source ended, in read order: the lines of the results file and the counts of the report."""
+"""Where every row of the source ended, in read order: lines of the results file, counts of the report."""
 
 from __future__ import annotations
 

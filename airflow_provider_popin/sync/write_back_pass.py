@@ -21,7 +21,7 @@ WriteBack = Callable[[Sequence[Mapping[str, object]]], None]
 def write_back_changes(
     ledger: Ledger, *, account: str, source: str, write_back: WriteBack, report: Report
 ) -> None:
-    """Write back every change that was not written yet, at least once; what fails is repeated by the next run.
+    """Write back every change that was not written yet, at least once; the next run repeats what fails.
 
     :param write_back: the CRM's side
     :param report: counts what was written and what failed
