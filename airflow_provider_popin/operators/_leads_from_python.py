@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, TypeAlias, cast
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, TypeAlias, TypeGuard
 
 from airflow.providers.common.compat.sdk import AirflowFailException, XComArg
 
@@ -36,5 +36,17 @@ def leads_from_python(leads: Leads, context: Context) -> Generator[Mapping[str, 
 
 def _resolve(leads: Leads, context: Context) -> object:
     if isinstance(leads, XComArg):
-        return cast("object", leads.resolve(context))
+        rows: object = leads.resolve(context)
+        return _fetched_singly(rows) if _is_lazy(rows) else rows
     return leads(context) if callable(leads) else leads
+
+
+def _is_lazy(rows: object) -> TypeGuard[Sequence[object]]:
+    """Whether items are read from Airflow's database as they are asked for: the output of a mapped task."""
+    return isinstance(rows, Sequence) and not isinstance(rows, (list, tuple, str, bytes))
+
+
+def _fetched_singly(rows: Sequence[object]) -> Iterator[object]:
+    """Go by index: an iterator of Airflow 2 keeps a transaction of its database open until the last lead."""
+    for index in range(len(rows)):
+        yield rows[index]

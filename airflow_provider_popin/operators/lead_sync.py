@@ -23,6 +23,7 @@ from airflow_provider_popin.operators._write_back import SqlWriteBack, check_wri
 from airflow_provider_popin.operators.failures import ledger_error, task_error
 from airflow_provider_popin.operators.templated import optional_hours, optional_instant
 from airflow_provider_popin.sync.errors import LedgerError
+from airflow_provider_popin.sync.field_map import FieldMap
 from airflow_provider_popin.sync.settings import RunIdentity, SyncSettings
 
 if TYPE_CHECKING:
@@ -293,6 +294,8 @@ class PopinLeadSyncOperator(BaseOperator):
         """Find at parse time what can be found then; see ``__init__``."""
         self._check_source()
         self._settings(None)
+        if self.field_map is not None:
+            FieldMap.parse(self.field_map, steps=self.steps)
         if _is_literal(self.dry_run):
             read_dry_run(self.dry_run)
         if _is_literal(self.limit):

@@ -1,0 +1,75 @@
+"""Databases for the operators' tests."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import SplitResult, urlsplit
+
+import pytest
+import sqlalchemy
+from sqlalchemy.engine import Engine
+
+from tests import postgres_server
+
+_DATABASE = "popin_crm"
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """Yield ``user@host:port/database`` of a Postgres server: ``POPIN_TEST_POSTGRES``, or one of our own."""
+    given = os.environ.get("POPIN_TEST_POSTGRES")
+    if given:
+        yield given
+        return
+    programs = postgres_server.find_programs()
+    if programs is None:
+        pytest.skip("NOT TESTED: no Postgres. Install the package postgresql, or set POPIN_TEST_POSTGRES")
+    with postgres_server.running_server(programs) as address:
+        yield f"popin@{address}/postgres"
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def crm(
+    request: pytest.FixtureRequest, tmp_path: Path, set_connection: Callable[..., None]
+) -> Iterator[Engine]:
+    """Yield an engine of an empty database that the connection ``crm`` points to."""
+    if request.param == "sqlite":
+        set_connection("crm", conn_type="sqlite", host=str(tmp_path / "crm.db"))
+        with _empty_sqlite(tmp_path / "crm.db") as engine:
+            yield engine
+        return
+    url = urlsplit("postgresql://" + request.getfixturevalue("postgres"))
+    set_connection(
+        "crm",
+        conn_type="postgres",
+        host=url.hostname,
+        port=url.port,
+        login=url.username,
+        password=url.password,
+        schema=_DATABASE,
+    )
+    with _empty_postgres(url) as engine:
+        yield engine
+
+
+@contextmanager
+def _empty_sqlite(path: Path) -> Iterator[Engine]:
+    engine = sqlalchemy.create_engine(f"sqlite:///{path}", future=True)
+    yield engine
+    engine.dispose()
+
+
+@contextmanager
+def _empty_postgres(url: SplitResult) -> Iterator[Engine]:
+    server = url._replace(scheme="postgresql+psycopg2")
+    administrator = sqlalchemy.create_engine(server.geturl(), future=True, isolation_level="AUTOCOMMIT")
+    with administrator.connect() as connection:
+        connection.exec_driver_sql(f"DROP DATABASE IF EXISTS {_DATABASE} WITH (FORCE)")
+        connection.exec_driver_sql(f"CREATE DATABASE {_DATABASE}")
+    administrator.dispose()
+    engine = sqlalchemy.create_engine(server._replace(path=f"/{_DATABASE}").geturl(), future=True)
+    yield engine
+    engine.dispose()

@@ -1,0 +1,156 @@
+"""What is found out when the Dag is parsed, and what parsing must not do."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import subprocess
+import sys
+from datetime import UTC, datetime, time, timedelta
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import DAG
+
+from airflow_provider_popin.client.errors import PopinInputError
+from airflow_provider_popin.operators._switches import read_dry_run, read_limit
+from airflow_provider_popin.operators.lead_sync import PopinLeadSyncOperator
+
+SQL = {"sql": "SELECT 1", "sql_conn_id": "crm"}
+
+
+def make(**arguments: Any) -> PopinLeadSyncOperator:
+    arguments = {"source": "crm.leads", **arguments}
+    return PopinLeadSyncOperator(task_id="sync", **arguments)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        SQL,
+        {**SQL, "parameters": ["x"], "write_back_sql": "UPDATE t SET a = :state WHERE id = :lead_id"},
+        {"path": "/data/leads.csv", "results_path": "s3://bucket/out"},
+        {"path": "{{ params.path }}", "dry_run": "{{ params.dry }}", "limit": "{% if x %}1{% endif %}"},
+        {"leads": []},
+        {"leads": [], "earliest": "2026-01-01T00:00:00+01:00", "hours": "10:00-18:00", "dry_run": "No"},
+        {"leads": [], "latest": datetime(2026, 1, 1, tzinfo=UTC), "hours": (time(22), time(2)), "limit": "5"},
+        {"leads": lambda context: [], "steps": ["capture"], "max_concurrency": 64, "requests_per_second": 0},
+        {"leads": [], "steps": ("schedule",), "field_map": {"lead_id": "a", "customer_id": "b"}},
+    ],
+)
+def test_accepted(arguments: dict[str, Any]) -> None:
+    make(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "field"),
+    [
+        ({}, "exactly one of sql, path and leads is needed, not none"),
+        ({**SQL, "leads": []}, "not sql and leads"),
+        ({**SQL, "path": "/a.csv", "leads": []}, "not sql and path and leads"),
+        ({"sql": "SELECT 1"}, "sql_conn_id"),
+        ({"leads": [], "parameters": {}}, "parameters"),
+        ({"leads": [], "source": "{{ ds }}"}, "source: must be a literal"),
+        ({"leads": [], "source": "{% if x %}a{% endif %}"}, "source: must be a literal"),
+        ({"leads": [], "source": ""}, "source"),
+        ({"leads": [], "source": 7}, "source"),
+        ({"path": "/data/leads.xlsx"}, "leads.xlsx"),
+        ({"path": "leads.csv"}, "must be absolute"),
+        ({"leads": [], "results_path": "out"}, "results_path"),
+        ({"leads": [], "dry_run": "perhaps"}, "dry_run"),
+        ({"leads": [], "dry_run": None}, "dry_run"),
+        ({"leads": [], "limit": -1}, "limit"),
+        ({"leads": [], "limit": "ten"}, "limit"),
+        ({"leads": [], "steps": ("schedule", "capture")}, "steps"),
+        ({"leads": [], "on_in_doubt": "ignore"}, "on_in_doubt"),
+        ({"leads": [], "calls_per_slot": 0}, "calls_per_slot"),
+        ({"leads": [], "min_notice": timedelta(minutes=-1)}, "min_notice"),
+        ({"leads": [], "max_rejected_ratio": 20}, "max_rejected_ratio"),
+        ({"leads": [], "max_in_doubt": -1}, "max_in_doubt"),
+        ({"leads": [], "max_concurrency": 0}, "max_concurrency"),
+        ({"leads": [], "earliest": datetime(2026, 1, 1)}, "earliest"),  # noqa: DTZ001
+        ({"leads": [], "hours": "all day"}, "hours"),
+        ({"leads": [], "field_map": {"lead_id": "Id"}}, "field_map"),
+        ({"leads": [], "field_map": {"lead": "Id", "name": "n", "mobile": "m"}}, "field_map"),
+        ({**SQL, "write_back_sql": "UPDATE t SET a = 1"}, "write_back_sql"),
+        ({"leads": [], "write_back_sql": "UPDATE t SET a = 1 WHERE id = :lead_id"}, "write_back_conn_id"),
+    ],
+)
+def test_refused(arguments: dict[str, Any], field: str) -> None:
+    with pytest.raises(ValueError, match=field.replace("(", r"\(")):
+        make(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("value", "meaning"),
+    [
+        *((value, True) for value in (True, 1, "True", " yes\n", "ON", "t", "Y", "1")),
+        *((value, False) for value in (False, 0, "False", "no", "off", "F", "n", "0")),
+    ],
+)
+def test_dry_run(value: object, meaning: bool) -> None:
+    assert read_dry_run(value) is meaning
+
+
+@pytest.mark.parametrize("value", [None, "", "None", "2", 2, "ture", [], 1.0, object()])
+def test_a_dry_run_that_nobody_can_read_is_no_real_run(value: object) -> None:
+    with pytest.raises(PopinInputError, match="dry_run"):
+        read_dry_run(value)
+
+
+@pytest.mark.parametrize(
+    ("value", "limit"), [(None, None), ("", None), (" None ", None), (0, 0), ("0", 0), (7, 7), (" 12 ", 12)]
+)
+def test_limit(value: object, limit: int | None) -> None:
+    assert read_limit(value) == limit
+
+
+@pytest.mark.parametrize("value", [True, -1, "-1", "1.5", "٣", [1], 2.0, "ten"])
+def test_a_limit_that_cannot_be_read(value: object) -> None:
+    with pytest.raises(PopinInputError, match="limit"):
+        read_limit(value)
+
+
+def test_rows_and_only_what_the_design_says_are_templated() -> None:
+    assert set(PopinLeadSyncOperator.template_fields) == {
+        "sql",
+        "parameters",
+        "path",
+        "results_path",
+        "limit",
+        "dry_run",
+    }
+
+
+def test_leads_are_not_copied_with_the_dag() -> None:
+    rows = [{"lead_id": "1"}]
+    with DAG("copies", schedule=None, start_date=datetime(2025, 1, 1, tzinfo=UTC)) as dag:
+        PopinLeadSyncOperator(task_id="sync", source="s", leads=rows)
+    copied: Any = copy.deepcopy(dag).get_task("sync")
+    assert copied.leads[0] is rows[0]
+
+
+def test_an_argument_error_survives_pickling() -> None:
+    """The Dag processor sends import errors between processes."""
+    with pytest.raises(PopinInputError) as error:
+        make()
+    assert str(pickle.loads(pickle.dumps(error.value))) == str(error.value)
+
+
+def test_parsing_a_dag_imports_no_database_and_no_http_client() -> None:
+    """In a fresh process: this one has imported everything."""
+    code = (
+        "import sys\n"
+        "from airflow.providers.common.compat.sdk import BaseHook, BaseOperator, XComArg\n"
+        "before = set(sys.modules)\n"
+        "from airflow_provider_popin.operators.lead_sync import PopinLeadSyncOperator\n"
+        "PopinLeadSyncOperator(task_id='t', source='s', path='/a.csv', write_back_conn_id='c',"
+        " write_back_sql='UPDATE t SET a = :state WHERE id = :lead_id')\n"
+        "new = {name.split('.')[0] for name in set(sys.modules) - before}\n"
+        "print(sorted(new & {'sqlalchemy', 'aiohttp', 'phonenumbers', 'tenacity', 'requests', 'fsspec'}))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "[]"

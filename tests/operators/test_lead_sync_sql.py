@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from sqlalchemy.engine import Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from airflow_provider_popin.hooks.ledger import sql_engine
+from airflow_provider_popin.operators._leads_from_sql import LeadQueryError, describe, leads_from_sql
+
+SECRET = "not-a-number-7731"
+
+
+@pytest.fixture
+def leads(crm: Engine) -> Engine:
+    run(crm, "CREATE TABLE leads (id INTEGER PRIMARY KEY, name TEXT)")
+    run(crm, "INSERT INTO leads VALUES (1, 'Ann'), (2, 'Bob 100%'), (3, :name)", {"name": SECRET})
+    return crm
+
+
+def run(engine: Engine, sql: str, parameters: Mapping[str, object] | None = None) -> None:
+    from sqlalchemy import text
+
+    with engine.begin() as connection:
+        connection.execute(text(sql), dict(parameters or {}))
+
+
+def query(sql: str, parameters: Any = None) -> list[dict[str, object]]:
+    return [dict(row) for row in stream(sql, parameters)]
+
+
+def stream(sql: str, parameters: Any = None) -> Any:
+    return leads_from_sql(sql_engine("crm"), sql=sql, parameters=parameters, conn_id="crm")
+
+
+def is_postgres(engine: Engine) -> bool:
+    return engine.dialect.name == "postgresql"
+
+
+def test_rows_are_mappings(leads: Engine) -> None:
+    assert query("SELECT id AS \"Id\", name FROM leads WHERE name LIKE '%0%' OR id = 1 ORDER BY id;") == [
+        {"Id": 1, "name": "Ann"},
+        {"Id": 2, "name": "Bob 100%"},
+    ]
+
+
+def test_no_rows(leads: Engine) -> None:
+    assert query("SELECT id FROM leads WHERE id > 10") == []
+
+
+def test_named_parameters_beside_a_percent_sign(leads: Engine) -> None:
+    sql = "SELECT id FROM leads WHERE name LIKE '%00%' AND id > :least"
+    assert query(sql, {"least": 1, "unused": 2}) == [{"id": 2}]
+
+
+def test_a_named_parameter_that_is_absent_is_named(leads: Engine) -> None:
+    with pytest.raises(LeadQueryError, match="parameters has no value for :most"):
+        query("SELECT id FROM leads WHERE id > :least AND id < :most", {"least": 1})
+
+
+def test_the_drivers_own_styles(leads: Engine) -> None:
+    if is_postgres(leads):
+        assert query("SELECT id FROM leads WHERE id = %s", (2,)) == [{"id": 2}]
+        assert query("SELECT id FROM leads WHERE id = %(id)s", {"id": 2}) == [{"id": 2}]
+    else:
+        assert query("SELECT id FROM leads WHERE id = ?", [2]) == [{"id": 2}]
+        assert query("SELECT id FROM leads WHERE id = $id", {"id": 2}) == [{"id": 2}]
+
+
+def test_a_column_name_twice_is_an_error(leads: Engine) -> None:
+    with pytest.raises(LeadQueryError, match=r"'crm': the query returns 'id' twice; rename one with AS"):
+        query("SELECT a.id, b.id, a.name FROM leads a JOIN leads b ON a.id = b.id")
+
+
+def test_values_keep_their_types(crm: Engine) -> None:
+    if not is_postgres(crm):
+        pytest.skip("SQLite has no such types")
+    (row,) = query(
+        "SELECT 7.50::numeric AS n, '2026-01-02T03:04:05Z'::timestamptz AS t, "
+        "'0B8C8F1C-7A3C-4C38-9D4F-111111111111'::uuid AS u"
+    )
+    assert row["n"] == Decimal("7.50")
+    assert row["t"] == datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    assert str(row["u"]) == "0b8c8f1c-7a3c-4c38-9d4f-111111111111"
+
+
+def test_rows_stream_from_the_server(crm: Engine) -> None:
+    """A million rows in memory would take far longer, and the first one would wait for the last."""
+    if not is_postgres(crm):
+        pytest.skip("SQLite has no server")
+    import tracemalloc
+
+    tracemalloc.start()
+    try:
+        rows = stream("SELECT i, repeat('x', 1000) AS filler FROM generate_series(1, 1000000) AS i")
+        assert next(rows)["i"] == 1
+        for _ in range(2000):
+            next(rows)
+        _, peak = tracemalloc.get_traced_memory()
+        rows.close()
+    finally:
+        tracemalloc.stop()
+    assert peak < 8 * 1024 * 1024
+
+
+def test_the_connection_is_closed_at_the_end_and_when_reading_stops(leads: Engine) -> None:
+    def open_connections() -> int:
+        with leads.connect() as connection:
+            sql = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'"
+            return int(connection.exec_driver_sql(sql).scalar_one())
+
+    stopped = stream("SELECT id FROM leads")
+    next(stopped)
+    if is_postgres(leads):
+        before = open_connections()
+        stopped.close()
+        query("SELECT id FROM leads")
+        assert open_connections() == before - 1
+    else:
+        stopped.close()
+        run(leads, "DROP TABLE leads")  # locked while a cursor is open
+
+
+def test_an_unknown_table_is_named(crm: Engine) -> None:
+    with pytest.raises(LeadQueryError, match=r"connection 'crm': \w+.*: .*no_such_table"):
+        query("SELECT * FROM no_such_table")
+
+
+def test_a_value_that_the_database_chokes_on_is_not_quoted(leads: Engine) -> None:
+    if not is_postgres(leads):
+        pytest.skip("SQLite converts anything")
+    with pytest.raises(LeadQueryError, match=r"InvalidTextRepresentation \(22P02\)") as error:
+        query("SELECT CAST(name AS integer) FROM leads WHERE id = 3")
+    assert SECRET not in str(error.value)
+    assert error.value.__suppress_context__
+
+
+def test_a_statement_without_rows_is_an_error(leads: Engine) -> None:
+    with pytest.raises(LeadQueryError):
+        query("DELETE FROM leads")
+
+
+def test_an_unreachable_database_is_an_error(set_connection: Any) -> None:
+    set_connection("crm", conn_type="postgres", host="127.0.0.1", port=1, login="popin", schema="x")
+    with pytest.raises(LeadQueryError, match=r"OperationalError: .*127\.0\.0\.1"):
+        query("SELECT 1")
+
+
+def test_an_error_of_sqlalchemy_itself_is_named_by_its_type() -> None:
+    assert describe(SQLAlchemyError(SECRET)) == "SQLAlchemyError"

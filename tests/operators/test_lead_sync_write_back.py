@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from sqlalchemy.engine import Engine
+
+from airflow_provider_popin.hooks.ledger import sql_engine
+from airflow_provider_popin.operators._write_back import SqlWriteBack, check_write_back_sql
+from airflow_provider_popin.sync.write_back import WriteBackError
+
+UPDATE = "UPDATE leads SET state = :state, call_time = :call_time WHERE id = :lead_id"
+SECRET = "MzE1-secret"
+
+
+def result(
+    lead_id: str, *, state: str | None = "booked", customer_id: str | None = SECRET
+) -> dict[str, object]:
+    return {
+        "lead_id": lead_id,
+        "customer_id": customer_id,
+        "join_url": None,
+        "call_time": "2026-01-02T10:00:00+05:30",
+        "state": state,
+        "reason": None,
+    }
+
+
+@pytest.fixture
+def leads(crm: Engine) -> Engine:
+    with crm.begin() as connection:
+        connection.exec_driver_sql(
+            "CREATE TABLE leads (id VARCHAR(9) PRIMARY KEY, state VARCHAR(9) NOT NULL, call_time VARCHAR(40),"
+            " customer_id VARCHAR(40))"
+        )
+        connection.exec_driver_sql("INSERT INTO leads (id, state) VALUES ('a', '-'), ('b', '-'), ('c', '-')")
+    return crm
+
+
+@pytest.fixture
+def write_back(leads: Engine) -> Iterator[Callable[[str], SqlWriteBack]]:
+    made: list[SqlWriteBack] = []
+
+    def make(sql: str) -> SqlWriteBack:
+        made.append(SqlWriteBack(sql_engine("crm"), sql=sql, conn_id="crm"))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+def states(engine: Engine) -> dict[str, str]:
+    with engine.connect() as connection:
+        return {row[0]: row[1] for row in connection.exec_driver_sql("SELECT id, state FROM leads")}
+
+
+def test_a_batch_is_written(leads: Engine, write_back: Callable[[str], SqlWriteBack]) -> None:
+    write = write_back(UPDATE)
+    write([result("a"), result("c", state="rejected")])
+    write([])
+    assert states(leads) == {"a": "booked", "b": "-", "c": "rejected"}
+    with leads.connect() as connection:
+        time = connection.exec_driver_sql("SELECT call_time FROM leads WHERE id = 'a'").scalar_one()
+    assert time == "2026-01-02T10:00:00+05:30"
+
+
+def test_a_row_that_fails_does_not_hold_back_the_others(
+    leads: Engine, write_back: Callable[[str], SqlWriteBack]
+) -> None:
+    with pytest.raises(WriteBackError, match=r"failed for 2 rows through connection 'crm'") as error:
+        write_back(UPDATE)([result("a"), result("b", state=None), result("c"), result("a", state=None)])
+    assert error.value.failed == {1, 3}
+    assert states(leads) == {"a": "booked", "b": "-", "c": "booked"}
+
+
+def test_an_error_quotes_no_value(leads: Engine, write_back: Callable[[str], SqlWriteBack]) -> None:
+    sql = "INSERT INTO leads (id, state, customer_id) VALUES (:lead_id, :state, :customer_id)"
+    with pytest.raises(WriteBackError) as error:
+        write_back(sql)([result("a")])
+    assert "IntegrityError" in str(error.value) or "UniqueViolation" in str(error.value)
+    assert SECRET not in str(error.value)
+    assert error.value.__suppress_context__
+
+
+def test_casts_and_escaped_colons(leads: Engine, write_back: Callable[[str], SqlWriteBack]) -> None:
+    if leads.dialect.name != "postgresql":
+        pytest.skip("SQLite has no ::")
+    write_back(r"UPDATE leads SET state = ('x\:' || :state)::varchar WHERE id = :lead_id")([result("b")])
+    assert states(leads)["b"] == "x:booked"
+
+
+def test_a_database_that_is_away_fails_the_whole_batch(set_connection: Callable[..., None]) -> None:
+    set_connection("crm", conn_type="postgres", host="127.0.0.1", port=1, login="popin", schema="x")
+    with pytest.raises(WriteBackError, match=r"2 rows .*OperationalError") as error:
+        SqlWriteBack(sql_engine("crm"), sql=UPDATE, conn_id="crm")([result("a"), result("b")])
+    assert error.value.failed == {0, 1}
+
+
+@pytest.mark.postgres
+def test_a_connection_that_breaks_in_between_fails_the_rest(
+    leads: Engine, write_back: Callable[[str], SqlWriteBack]
+) -> None:
+    if leads.dialect.name != "postgresql":
+        pytest.skip("nothing to cut")
+    suicide = "SELECT pg_terminate_backend(pg_backend_pid()) WHERE :lead_id IS NOT NULL"
+    with pytest.raises(WriteBackError) as error:
+        write_back(suicide)([result("a"), result("b")])
+    assert error.value.failed == {0, 1}
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        UPDATE,
+        r"UPDATE t SET a = CAST(:state AS text), b = '12\:30', c = '09:15' WHERE customer = :customer_id",
+        "UPDATE t SET at = now()::text WHERE id = :lead_id",
+    ],
+)
+def test_accepted_statements(sql: str) -> None:
+    check_write_back_sql(sql)
+
+
+@pytest.mark.parametrize(
+    ("sql", "message"),
+    [
+        ("UPDATE t SET a = :status WHERE id = :lead_id", "uses :status; offered are :lead_id"),
+        ("UPDATE t SET a = :state", "which row it means"),
+        ("UPDATE t SET a = :state::text WHERE id = :lead_id", r"write CAST\(:state AS"),
+        (r"UPDATE t SET a = :state WHERE id = '\:lead_id'", "which row it means"),
+    ],
+)
+def test_refused_statements(sql: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        check_write_back_sql(sql)
