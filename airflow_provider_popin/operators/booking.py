@@ -17,7 +17,7 @@ from airflow_provider_popin.client.errors import (
 )
 from airflow_provider_popin.operators.failures import is_final, ledger_error, task_error
 from airflow_provider_popin.operators.intent import booking_intent
-from airflow_provider_popin.operators.templated import required_text
+from airflow_provider_popin.operators.templated import given, required_text
 from airflow_provider_popin.sync.errors import SyncError
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_popin.client.models import ScheduledCall, Slot
     from airflow_provider_popin.hooks.popin import PopinHook
+    from airflow_provider_popin.sync.ledger import Ledger
     from airflow_provider_popin.sync.settings import RunIdentity
 
 # After one of these it is certain that no call was booked. Everything else, known or not, leaves it open.
@@ -115,31 +116,53 @@ def book_with_ledger(hook: PopinHook, wish: Wish, lead: LedgerLead, context: Con
     :raises AirflowException: the ledger forbids it or cannot be used; final where a person must act.
     """
     from airflow_provider_popin.hooks.ledger import open_ledger
-    from airflow_provider_popin.sync.single import book_one
+    from airflow_provider_popin.sync.cells import clean_lead_id
 
-    source, lead_id = required_text(lead.source, "source"), required_text(lead.lead_id, "lead_id")
-    slot, timezone = hook.find_slot(wish.time)
+    source, lead_id = required_text(lead.source, "source"), clean_lead_id(given(lead.lead_id))
     try:
         ledger = open_ledger(lead.ledger_conn_id)
         try:
-            call = book_one(
-                ledger=ledger,
-                client=hook.client,
-                config=hook.config,
-                source=source,
-                lead_id=lead_id,
-                customer_id=wish.customer_id,
-                slot=slot,
-                timezone=timezone,
-                agent=wish.agent,
-                native=wish.native,
-                url=wish.url,
-                run=_run_identity(context),
-            )
+            # Before the request for the slots, which may fail: a retry must not find an unknown source.
+            _guard_source(ledger, hook.config.account_key, source, context)
+            return _book_one(hook, wish, ledger, source, lead_id, context)
         finally:
             ledger.engine.dispose()
     except SyncError as error:
         raise ledger_error(error, ledger_conn_id=lead.ledger_conn_id) from error
+
+
+def _guard_source(ledger: Ledger, account: str, source: str, context: Context) -> None:
+    """Register the source, or refuse a ledger that does not know it although this task ran before."""
+    from airflow_provider_popin.operators._earlier_runs import look_back
+    from airflow_provider_popin.sync.guards import guard_source
+    from airflow_provider_popin.sync.schema import sources
+    from airflow_provider_popin.sync.settings import Prior
+
+    with ledger.read() as connection:
+        known = connection.execute(sources.select().where(sources.c.source == source)).first() is not None
+    # Looking back asks Airflow about every earlier run, which is too much to do for every booking.
+    prior = Prior() if known else look_back(context["ti"])
+    with ledger.write() as connection:
+        guard_source(connection, ledger, account=account, source=source, lead_id_column=None, prior=prior)
+
+
+def _book_one(
+    hook: PopinHook, wish: Wish, ledger: Ledger, source: str, lead_id: str, context: Context
+) -> Booked:
+    from airflow_provider_popin.sync.single import SingleBooking, book_one
+
+    slot, timezone = hook.find_slot(wish.time)
+    booking = SingleBooking(
+        source=source,
+        lead_id=lead_id,
+        customer_id=wish.customer_id,
+        slot=slot,
+        timezone=timezone,
+        agent=wish.agent,
+        native=wish.native,
+        url=wish.url,
+    )
+    call = book_one(ledger=ledger, config=hook.config, booking=booking, run=_run_identity(context))
     return Booked(wish, slot, timezone, call)
 
 

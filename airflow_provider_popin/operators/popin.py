@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator
 
@@ -32,6 +32,10 @@ if TYPE_CHECKING:
     from airflow.sdk.definitions.mappedoperator import OperatorPartial
 
     from airflow_provider_popin.client.models import Lead
+
+
+# So that `capture.output["customer_id"]` works in a Dag file, beside the whole return value.
+_KEYS_AS_OUTPUTS: Final[dict[str, Any]] = {"multiple_outputs": True}
 
 
 class PopinCaptureOperator(BaseOperator):
@@ -93,7 +97,7 @@ class PopinCaptureOperator(BaseOperator):
         # would be captured with the address of the data team; as self.email Airflow would send failure alerts
         # to the lead.
         self.lead_email = kwargs.pop("email", None)
-        super().__init__(**kwargs)
+        super().__init__(**_KEYS_AS_OUTPUTS | kwargs)
         self.name = name
         self.mobile = mobile
         self.country = country
@@ -228,7 +232,7 @@ class PopinScheduleOperator(BaseOperator):
         popin_conn_id: str = PopinHook.default_conn_name,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(**_KEYS_AS_OUTPUTS | kwargs)
         self.customer_id = customer_id
         self.time = time
         self.agent = agent
@@ -254,8 +258,7 @@ class PopinScheduleOperator(BaseOperator):
             with self.hook as hook:
                 ledger_conn_id = optional_text(self.ledger_conn_id, "ledger_conn_id") or hook.ledger_conn_id
                 if ledger_conn_id:
-                    source, lead_id = given(self.source), given(self.lead_id)
-                    lead = LedgerLead(ledger_conn_id=ledger_conn_id, source=source, lead_id=lead_id)
+                    lead = LedgerLead(ledger_conn_id, source=self.source, lead_id=self.lead_id)
                     booked = book_with_ledger(hook, self._wish(), lead, context)
                 else:
                     booked = book_with_intent(hook, self._wish(), context)

@@ -1,0 +1,86 @@
+"""Engines from Airflow connections: the ledger's, and those of other tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from airflow_provider_popin.client.errors import PopinConfigError
+from airflow_provider_popin.hooks.ledger import open_ledger, sql_engine
+from airflow_provider_popin.sync.errors import LedgerError
+
+
+def test_a_ledger_is_made_in_the_file_of_the_connection(
+    tmp_path: Path, set_connection: Callable[..., None]
+) -> None:
+    set_connection("ledger", conn_type="sqlite", host=str(tmp_path / "a ledger.db"))
+
+    first, second = open_ledger("ledger"), open_ledger("ledger")
+    try:
+        assert first.ledger_id == second.ledger_id != ""
+        assert (tmp_path / "a ledger.db").exists()
+    finally:
+        first.engine.dispose()
+        second.engine.dispose()
+
+
+def test_a_ledger_from_a_uri(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_LEDGER", f"sqlite:///{tmp_path / 'uri.db'}")
+
+    open_ledger("ledger").engine.dispose()
+    assert (tmp_path / "uri.db").exists()
+
+
+@pytest.mark.parametrize("host", [None, ":memory:"])
+def test_a_ledger_in_memory_is_refused(set_connection: Callable[..., None], host: str | None) -> None:
+    set_connection("ledger", conn_type="sqlite", host=host)
+
+    with pytest.raises(LedgerError):
+        open_ledger("ledger")
+
+
+@pytest.mark.parametrize("name", ["100%.db", "what?.db", "a%20b.db", "a#b.db"])
+def test_a_path_that_airflows_versions_read_differently_is_refused(
+    tmp_path: Path, set_connection: Callable[..., None], name: str
+) -> None:
+    set_connection("ledger", conn_type="sqlite", host=str(tmp_path / name))
+
+    with pytest.raises(PopinConfigError) as caught:
+        sql_engine("ledger")
+    assert (caught.value.conn_id, caught.value.field) == ("ledger", "host")
+
+
+def test_a_connection_that_is_no_database_is_refused(set_connection: Callable[..., None]) -> None:
+    set_connection("ledger", conn_type="http", host="popin.example")
+
+    with pytest.raises(PopinConfigError) as caught:
+        sql_engine("ledger")
+    assert (caught.value.conn_id, caught.value.field) == ("ledger", "conn_type")
+
+
+def test_both_versions_of_sqlalchemy_behave_alike_and_errors_show_no_values(
+    tmp_path: Path, set_connection: Callable[..., None]
+) -> None:
+    set_connection("crm", conn_type="sqlite", host=str(tmp_path / "crm.db"))
+    engine = sql_engine("crm")
+    try:
+        with engine.begin() as connection:
+            connection.execute(sa.text("CREATE TABLE leads (name TEXT UNIQUE)"))
+            connection.execute(sa.text("INSERT INTO leads VALUES (:name)"), {"name": "Somebody Special"})
+        with pytest.raises(sa.exc.IntegrityError) as caught, engine.begin() as connection:
+            connection.execute(sa.text("INSERT INTO leads VALUES (:name)"), {"name": "Somebody Special"})
+        assert "Somebody Special" not in str(caught.value)
+    finally:
+        engine.dispose()
+
+
+def test_a_postgres_engine_takes_the_driver_of_its_sqlalchemy(set_connection: Callable[..., None]) -> None:
+    set_connection("pg", conn_type="postgres", host="127.0.0.1", login="u", password="pg-secret", schema="db")
+    engine = sql_engine("pg")
+
+    assert engine.dialect.name == "postgresql"
+    assert engine.driver == ("psycopg2" if sa.__version__.startswith("1.") else "psycopg")
+    engine.dispose()

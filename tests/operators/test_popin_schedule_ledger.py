@@ -1,0 +1,245 @@
+"""PopinScheduleOperator with a ledger, in real Dag runs against the local Popin: the promise is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from airflow_provider_popin.client.models import Slot
+from airflow_provider_popin.hooks.popin import PopinHook
+from airflow_provider_popin.operators.popin import PopinScheduleOperator
+from tests.airflow_runs import states, xcom
+from tests.conftest import API_KEY, SELLER_TOKEN
+from tests.operators.support import ASHA, killed_and_retried, make_dag, no_waits, output, run_again, tries
+
+if TYPE_CHECKING:
+    from airflow_provider_popin.sandbox.server import SandboxServer
+
+pytestmark = pytest.mark.usefixtures("popin_connection")
+
+QUICK: dict[str, Any] = {"retries": 1, "retry_delay": timedelta(0)}
+
+
+@pytest.fixture
+def customer_id(sandbox: SandboxServer) -> str:
+    """Return the id of a customer that Popin knows."""
+    with PopinHook() as hook:
+        return hook.capture(name=ASHA["name"], mobile=ASHA["mobile"]).customer_id
+
+
+@pytest.fixture
+def slot(sandbox: SandboxServer) -> Slot:
+    """Return the last free slot."""
+    with PopinHook() as hook:
+        return hook.get_slots().slots[-1]
+
+
+@pytest.fixture
+def ledger_conn_id(tmp_path: Path, set_connection: Callable[..., None]) -> str:
+    """Return the connection id of an empty ledger."""
+    set_connection("popin_ledger", conn_type="sqlite", host=str(tmp_path / "ledger.db"))
+    return "popin_ledger"
+
+
+def with_ledger(dag_id: str, customer_id: str, slot: Slot, **arguments: Any) -> Any:
+    given: dict[str, Any] = {
+        "customer_id": customer_id,
+        "time": slot.time,
+        "ledger_conn_id": "popin_ledger",
+        "source": "crm.leads",
+        "lead_id": "L-1",
+    } | arguments
+    with make_dag(dag_id) as dag:
+        PopinScheduleOperator(task_id="book", **given)
+    return dag
+
+
+def test_with_a_ledger_clear_a_second_run_and_a_second_dag_book_nothing_more(
+    run_dag: Callable[..., Any], sandbox: SandboxServer, customer_id: str, slot: Slot, ledger_conn_id: str
+) -> None:
+    dag = with_ledger("ledger_first", customer_id, slot, lead_id="{{ 'L-1' }}")
+    run = run_dag(dag)
+    booked = {"time": slot.start.isoformat(), "timezone": "Asia/Kolkata", "slot": slot.time}
+    assert xcom(run, "book") == booked
+
+    assert run_again(dag, run, "book") == "success"
+    second = run_dag(dag)
+    other = run_dag(with_ledger("ledger_second", customer_id, slot))
+
+    assert xcom(second, "book") == xcom(other, "book") == booked
+    assert len(sandbox.requests(endpoint="schedule")) == len(sandbox.bookings()) == 1
+
+
+def test_with_a_ledger_a_retry_may_send_what_was_not_sent_on_every_airflow(
+    run_dag: Callable[..., Any], sandbox: SandboxServer, customer_id: str, slot: Slot, ledger_conn_id: str
+) -> None:
+    sandbox.set_faults("schedule:429(3600)@1")
+    run = run_dag(with_ledger("ledger_retry", customer_id, slot, **QUICK))
+
+    assert (states(run), tries(run)) == ({"book": "success"}, {"book": 2})
+    assert len(sandbox.bookings()) == 1
+
+
+def test_a_first_try_that_found_no_slots_does_not_make_the_ledger_look_lost(
+    run_dag: Callable[..., Any],
+    sandbox: SandboxServer,
+    customer_id: str,
+    slot: Slot,
+    ledger_conn_id: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    no_waits(monkeypatch)
+    sandbox.set_faults("slots:500@1-5")
+    run = run_dag(with_ledger("ledger_no_slots", customer_id, slot, **QUICK))
+
+    assert (states(run), tries(run)) == ({"book": "success"}, {"book": 2})
+
+
+def test_a_booking_in_doubt_is_held_and_the_command_to_resolve_it_is_named(
+    run_dag: Callable[..., Any],
+    sandbox: SandboxServer,
+    customer_id: str,
+    slot: Slot,
+    ledger_conn_id: str,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    sandbox.set_faults("schedule:500_after_commit")
+    dag = with_ledger("ledger_doubt", customer_id, slot, **QUICK)
+    run = run_dag(dag)
+    assert (states(run), tries(run)) == ({"book": "failed"}, {"book": 1})
+
+    sandbox.set_faults()
+    assert run_again(dag, run, "book") == "failed"
+    assert len(sandbox.requests(endpoint="schedule")) == 1
+    text = output(capfd, caplog)
+    assert "in-doubt resolve" in text
+    assert "ledger connection 'popin_ledger'" in text
+
+
+def test_a_try_that_died_is_held_by_the_ledger(
+    run_dag: Callable[..., Any], sandbox: SandboxServer, customer_id: str, slot: Slot, ledger_conn_id: str
+) -> None:
+    sandbox.set_faults("schedule:slow_after_commit(2)")
+    dag = with_ledger("ledger_killed", customer_id, slot, execution_timeout=timedelta(seconds=0.9), **QUICK)
+    run = killed_and_retried(run_dag, dag)
+
+    assert states(run) == {"book": "failed"}
+    assert len(sandbox.requests(endpoint="schedule")) == 1
+
+
+def test_a_customer_of_another_lead_is_refused(
+    run_dag: Callable[..., Any],
+    sandbox: SandboxServer,
+    customer_id: str,
+    slot: Slot,
+    ledger_conn_id: str,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    run_dag(with_ledger("ledger_owner", customer_id, slot))
+    run = run_dag(with_ledger("ledger_thief", customer_id, slot, lead_id=2, **QUICK))
+
+    assert (states(run), tries(run)) == ({"book": "failed"}, {"book": 1})
+    assert len(sandbox.bookings()) == 1
+    assert "customer_id" in output(capfd, caplog)
+
+
+def test_a_ledger_that_was_lost_between_two_runs_is_refused(
+    run_dag: Callable[..., Any],
+    sandbox: SandboxServer,
+    customer_id: str,
+    slot: Slot,
+    ledger_conn_id: str,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    dag = with_ledger("ledger_lost", customer_id, slot)
+    run = run_dag(dag)
+    for file in tmp_path.glob("ledger.db*"):
+        file.unlink()
+
+    assert run_again(dag, run, "book") == "failed"
+    assert len(sandbox.requests(endpoint="schedule")) == 1
+    assert "ledger init" in output(capfd, caplog)
+
+
+@pytest.mark.parametrize("field", ["source", "lead_id"])
+@pytest.mark.parametrize("value", [None, "", "None"])
+def test_with_a_ledger_source_and_lead_id_are_required(
+    run_dag: Callable[..., Any],
+    sandbox: SandboxServer,
+    customer_id: str,
+    slot: Slot,
+    ledger_conn_id: str,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    field: str,
+    value: str | None,
+) -> None:
+    run = run_dag(with_ledger("ledger_identity", customer_id, slot, **{field: value}, **QUICK))
+
+    assert (states(run), tries(run)) == ({"book": "failed"}, {"book": 1})
+    assert sandbox.requests(endpoint="schedule") == []
+    assert f"{field}: " in output(capfd, caplog)
+
+
+def test_the_ledger_of_the_popin_connection_is_used_where_none_is_given(
+    run_dag: Callable[..., Any],
+    sandbox: SandboxServer,
+    customer_id: str,
+    slot: Slot,
+    ledger_conn_id: str,
+    set_connection: Callable[..., None],
+    tmp_path: Path,
+) -> None:
+    set_connection(
+        "popin_default",
+        conn_type="popin",
+        host=sandbox.url,
+        login=SELLER_TOKEN,
+        password=API_KEY,
+        extra={"ledger_conn_id": ledger_conn_id},
+    )
+    dag = with_ledger("ledger_of_connection", customer_id, slot, ledger_conn_id=None)
+
+    assert states(run_dag(dag)) == {"book": "success"}
+    assert (tmp_path / "ledger.db").exists()
+
+
+def test_a_ledger_connection_that_is_no_database_is_named(
+    run_dag: Callable[..., Any],
+    sandbox: SandboxServer,
+    customer_id: str,
+    slot: Slot,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    dag = with_ledger("ledger_no_database", customer_id, slot, ledger_conn_id="popin_default")
+
+    assert states(run_dag(dag)) == {"book": "failed"}
+    assert "'conn_type'" in output(capfd, caplog)
+
+
+def test_a_ledger_that_cannot_be_reached_is_left_to_a_retry(
+    run_dag: Callable[..., Any],
+    sandbox: SandboxServer,
+    customer_id: str,
+    slot: Slot,
+    set_connection: Callable[..., None],
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    (tmp_path / "file").touch()
+    set_connection("popin_ledger", conn_type="sqlite", host=str(tmp_path / "file" / "ledger.db"))
+    run = run_dag(with_ledger("ledger_unreachable", customer_id, slot, **QUICK))
+
+    assert (states(run), tries(run)) == ({"book": "failed"}, {"book": 2})
+    assert sandbox.requests(endpoint="schedule") == []
+    assert "ledger connection 'popin_ledger'" in output(capfd, caplog)
