@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,9 +14,11 @@ from sqlalchemy.engine import Connection
 
 from airflow_provider_popin.client.clock import boot_seconds
 from airflow_provider_popin.client.config import ClientConfig
+from airflow_provider_popin.client.limits import limiter_for
 from airflow_provider_popin.client.models import ScheduledCall, Slot
 from airflow_provider_popin.client.outcomes import Outcome, Verdict, classify, error_for
 from airflow_provider_popin.client.requests_sender import RequestsSender
+from airflow_provider_popin.client.retrying import MAX_RETRY_AFTER_SECONDS
 from airflow_provider_popin.sync import guards, ledger_queries
 from airflow_provider_popin.sync.errors import LeadHeldError, LedgerError
 from airflow_provider_popin.sync.events import (
@@ -102,6 +105,7 @@ class _Booker:
         self._sending = Sending(str(uuid.uuid4()), run.dag_run, config.timeout_seconds)
 
     def book(self, prior: Prior) -> ScheduledCall:
+        self._wait_for_permit()
         with self._ledger.write() as connection:
             job = self._prepare(connection, prior)
         if job is None:
@@ -255,7 +259,15 @@ class _Booker:
                 job.request(self._config.postal_code_field),
                 not_after=started + LATEST_SEND_SECONDS + self._config.connect_timeout_seconds,
             )
-        return classify(job.endpoint, exchange, now=datetime.now(UTC))
+        outcome = classify(job.endpoint, exchange, now=datetime.now(UTC))
+        if outcome.verdict is Verdict.RATE_LIMITED:
+            limiter_for(self._config).penalize(min(outcome.retry_after or 0.0, MAX_RETRY_AFTER_SECONDS))
+        return outcome
+
+    def _wait_for_permit(self) -> None:
+        """Before the claim: nobody waits while a lead is held."""
+        while (wait := limiter_for(self._config).try_acquire()) > 0:
+            time.sleep(wait)
 
     def _is_taken(self, outcome: Outcome) -> bool:
         """A rejection that names the time is about the slot: the lead may be booked for another one."""
