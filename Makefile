@@ -13,10 +13,11 @@ PYTHON_FOR_2 = $(shell bash scripts/python_for_airflow_2.sh "$(PYTHON)")
 
 # Options for pytest: make test PYTEST='-k slots -x'
 PYTEST ?=
-# make demo LEADS=path/to/leads.csv FIELD_MAP='{"lead_id": "Id", "mobile": ["Phone 1", "Phone 2"]}'
+# make demo LEADS=leads.csv FIELD_MAP='{"lead_id": "Id", "name": "Name", "mobile": ["Phone 1", "Phone 2"]}' REGION=US
 LEADS ?=
 FIELD_MAP ?=
-export LEADS FIELD_MAP
+REGION ?=
+export LEADS FIELD_MAP REGION
 
 .PHONY: help demo up test check format lint types test-3.3 test-2.11 coverage-3.3 wheel-test constraints clean
 
@@ -24,7 +25,8 @@ help:  ## This list
 	@grep -hE '^[a-z0-9.-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 demo: $(VENV_3)/.installed  ## Book a sample CRM's leads in a local sandbox; LEADS=file.csv FIELD_MAP=json for your own
-	@$(PYTHON_3) -m scripts.demo $(if $(LEADS),--leads "$$LEADS") $(if $(FIELD_MAP),--field-map "$$FIELD_MAP")
+	@$(PYTHON_3) -m scripts.demo $(if $(LEADS),--leads "$$LEADS") $(if $(FIELD_MAP),--field-map "$$FIELD_MAP") \
+		$(if $(REGION),--region "$$REGION")
 
 up: $(VENV_3)/.installed  ## Airflow's UI and scheduler on 127.0.0.1 with Dags, connections and sandbox; Ctrl-C ends it
 	@$(PYTHON_3) -m scripts.up

@@ -16,8 +16,8 @@ for more leads, and to keep them out of Airflow's database, see ``popin_crm_sync
 - A lead that cannot be captured fails its own task. The others are captured, but nobody is
   scheduled before that lead is mended (or taken out) and its task cleared.
 - Retries and clears of ``schedule`` are safe: the ledger allows one booking per ``source`` and
-  ``lead_id``. A slot that was taken meanwhile fails its task; clear ``wait_for_slots`` with its
-  downstream tasks to get new slots, and who is booked stays so.
+  ``lead_id``. A slot that somebody else took meanwhile fails its task, and that lead has no call;
+  run the Dag again with the leads that are left.
 """
 
 from __future__ import annotations

@@ -5,9 +5,10 @@ from __future__ import annotations
 import csv
 import re
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from io import StringIO
 from pathlib import Path
 
 SAMPLE = Path(__file__).with_name("sample_leads.csv")
@@ -31,7 +32,7 @@ def make_sample_crm(database: Path, *, now: datetime | None = None) -> int:
     :return: number of rows.
     """
     start = (now or datetime.now(UTC)).replace(second=0, microsecond=0)
-    header, rows = _read_csv(SAMPLE)
+    header, rows = read_csv(SAMPLE)
     resolved = ([_resolve(name, cell, start) for name, cell in zip(header, row, strict=True)] for row in rows)
     return _fill(database, header, resolved)
 
@@ -44,20 +45,30 @@ def make_own_crm(database: Path, file: Path) -> int:
     :return: number of rows.
     :raises LeadsFileError: it is no such file.
     """
-    header, rows = _read_csv(file)
+    header, rows = read_csv(file)
     taken = sorted(set(header) & set(ANSWERS))
     if taken:
         raise LeadsFileError(f"{file} has columns that the demo adds itself: {', '.join(taken)}")
     return _fill(database, header, rows)
 
 
-def read_header(file: Path) -> Sequence[str]:
-    """Return the column names of a CSV file.
+def read_csv(file: Path) -> tuple[list[str], list[list[str]]]:
+    """Return the header and the rows of a CSV file.
 
-    :param file: UTF-8, with a header.
+    :param file: UTF-8, with a header that names every column once.
     :raises LeadsFileError: it is no such file.
     """
-    return _read_csv(file)[0]
+    try:
+        text = file.read_bytes().decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise LeadsFileError(f"{file} cannot be read: {reason}") from None
+    # As a stream, for a field may hold line ends of its own.
+    reader = csv.reader(StringIO(text, newline=""))
+    header = next(reader, [])
+    if not header or len({name.lower() for name in header}) < len(header) or not all(header):
+        raise LeadsFileError(f"{file}: the first line must name every column, each once")
+    return header, [row for row in reader if row]
 
 
 def count_rows(database: Path) -> int:
@@ -85,19 +96,6 @@ def quoted(name: str) -> str:
     :param name: any text.
     """
     return '"' + name.replace('"', '""') + '"'
-
-
-def _read_csv(file: Path) -> tuple[list[str], Iterator[list[str]]]:
-    try:
-        text = file.read_text("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise LeadsFileError(f"{file} cannot be read: {reason}") from None
-    reader = csv.reader(text.splitlines(keepends=True))
-    header = next(reader, [])
-    if not header or len({name.lower() for name in header}) < len(header) or not all(header):
-        raise LeadsFileError(f"{file}: the first line must name every column, each once")
-    return header, (row for row in reader if row)
 
 
 def _fill(database: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> int:

@@ -1,0 +1,85 @@
+"""An Airflow of the project's own: home, Dags, connections; nothing of the user's is read or written."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+API_KEY = "sandbox-api-key"
+SELLER_TOKEN = "51"  # noqa: S105  (the sandbox's default, no secret)
+POOL = "popin"
+# Airflow's home holds a SQLite path with four slashes; a percent sign would be taken for an interpolation.
+_UNUSABLE = frozenset("%?#")
+
+
+def check_place(folder: Path) -> None:
+    """Refuse a folder that Airflow cannot live in.
+
+    :param folder: where a home is to be made.
+    :raises ValueError: its path has a character that Airflow's configuration takes for something else.
+    """
+    if found := sorted(_UNUSABLE & set(str(folder))):
+        raise ValueError(f"Airflow cannot work in {folder}: its path holds {' '.join(found)}")
+
+
+def environment(
+    home: Path, *, dags: Path, connections: Mapping[str, Mapping[str, object]], variables: Mapping[str, str]
+) -> dict[str, str]:
+    """Return the environment variables of an Airflow with a home of its own.
+
+    :param home: for configuration, database and logs; made by Airflow.
+    :param dags: folder of the Dag files.
+    :param connections: id to the fields of Airflow's JSON form.
+    :param variables: Airflow Variables.
+    """
+    settings = {
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home / 'airflow.db'}",
+        "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(home / "logs"),
+        "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
+        "AIRFLOW__CORE__LOAD_DEFAULT_CONNECTIONS": "False",
+        "AIRFLOW__DATABASE__LOAD_DEFAULT_CONNECTIONS": "False",
+        "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))),
+        # The sandbox is on this machine; a proxy of the user's would not find it.
+        "NO_PROXY": "127.0.0.1,localhost",
+        "no_proxy": "127.0.0.1,localhost",
+    }
+    settings |= {
+        f"AIRFLOW_CONN_{conn_id.upper()}": json.dumps(fields) for conn_id, fields in connections.items()
+    }
+    return settings | {f"AIRFLOW_VAR_{name.upper()}": value for name, value in variables.items()}
+
+
+def connections(*, sandbox_url: str, ledger: Path, crm: Path) -> dict[str, dict[str, object]]:
+    """Return the three connections that the examples ask for.
+
+    :param sandbox_url: where the sandbox listens.
+    :param ledger: SQLite file of the ledger.
+    :param crm: SQLite file of the CRM.
+    """
+    popin: dict[str, object] = {
+        "conn_type": "popin",
+        "host": sandbox_url,
+        "login": SELLER_TOKEN,
+        "password": API_KEY,
+        # A name, since the sandbox's port may change between runs; and no rate limit, for it is our own.
+        "extra": {"account": "sandbox", "ledger_conn_id": "popin_ledger", "requests_per_second": 0},
+    }
+    return {
+        "popin_default": popin,
+        "popin_ledger": {"conn_type": "sqlite", "host": str(ledger)},
+        "crm": {"conn_type": "sqlite", "host": str(crm)},
+    }
+
+
+def without_airflow(variables: Mapping[str, str]) -> dict[str, str]:
+    """Return environment variables without those of another Airflow.
+
+    :param variables: like ``os.environ``.
+    """
+    return {name: value for name, value in variables.items() if not name.startswith("AIRFLOW_")}
