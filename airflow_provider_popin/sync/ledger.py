@@ -16,7 +16,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 
-from airflow_provider_popin.sync import schema, states
+from airflow_provider_popin.sync import record_sql, schema, states
 from airflow_provider_popin.sync.errors import LedgerError
 from airflow_provider_popin.sync.events import Effects, Event, Intent, Planned, Record
 
@@ -26,8 +26,9 @@ SQLITE_BUSY_SECONDS = 30
 CHUNK = 500
 
 _READ_ONLY = "popin_read_only"
-_MUTABLE = [c.name for c in schema.record_columns if c.name not in ("id", "lead_id", "generation", "written")]
-_CHANGED_BY_INTENT = ["capture_state", "booking_state", "attempt", "deadline", "resends", "run", "updated_at"]
+_IMMUTABLE = ("id", "lead_id", "generation", "written")
+_MUTABLE = tuple(c.name for c in schema.record_columns if c.name not in _IMMUTABLE)
+_CHANGED_BY_INTENT = ("capture_state", "booking_state", "attempt", "deadline", "resends", "run", "updated_at")
 
 
 class LedgerUnreachableError(LedgerError):
@@ -140,8 +141,10 @@ class Ledger:
                 changed[event.id] = changed.get(event.id, True) and isinstance(event, Intent)
             elif isinstance(event, Planned) and event.id in seated:
                 effects.release_seats.append(event.id)
-        _save(connection, [records[i] for i, by_intent in changed.items() if by_intent], _CHANGED_BY_INTENT)
-        _save(connection, [records[i] for i, by_intent in changed.items() if not by_intent], _MUTABLE)
+        by_intents = [records[i] for i, by_intent in changed.items() if by_intent]
+        record_sql.write(connection, by_intents, _CHANGED_BY_INTENT)
+        by_others = [records[i] for i, by_intent in changed.items() if not by_intent]
+        record_sql.write(connection, by_others, _MUTABLE)
         _seats_and_notes(connection, account, records, effects, now)
         return accepted
 
@@ -163,9 +166,7 @@ def locked(connection: Connection, ids: Iterable[int]) -> dict[int, Record]:
     found: dict[int, Record] = {}
     for chunk in chunks(sorted(set(ids))):
         # Ordered, so that two processes never wait for each other in a circle.
-        query = _SELECT.where(schema.leads.c.id.in_(chunk)).order_by(schema.leads.c.id).with_for_update()
-        for row in connection.execute(query):
-            found[row[0]] = Record(*row)
+        found.update((record.id, record) for record in record_sql.read_locked(connection, chunk))
     return found
 
 
@@ -187,24 +188,6 @@ def chunks(items: Sequence[Any], size: int = CHUNK) -> Iterator[Sequence[Any]]:
     """
     for start in range(0, len(items), size):
         yield items[start : start + size]
-
-
-_SELECT = sa.select(*schema.record_columns)
-_UPDATES = {
-    tuple(names): schema.leads.update()
-    .where(schema.leads.c.id == sa.bindparam("record_id"))
-    .values({name: sa.bindparam(f"new_{name}") for name in names})
-    for names in (_MUTABLE, _CHANGED_BY_INTENT)
-}
-
-
-def _save(connection: Connection, records: Sequence[Record], names: list[str]) -> None:
-    if records:
-        parameters = [
-            {"record_id": record.id, **{f"new_{name}": getattr(record, name) for name in names}}
-            for record in records
-        ]
-        connection.execute(_UPDATES[tuple(names)], parameters)
 
 
 def _take_planned_seats(connection: Connection, account: str, events: Sequence[Planned]) -> set[int]:
@@ -268,7 +251,7 @@ def _take_extra_seat(connection: Connection, account: str, record: Record) -> No
         )
         # None: another transaction took that number just now.
         record.seat = connection.execute(mine).scalar_one_or_none()
-    _save(connection, [record], _MUTABLE)
+    record_sql.write(connection, [record], _MUTABLE)
 
 
 def _prepare(engine: Engine, *, create: bool) -> None:
