@@ -133,6 +133,9 @@ class _ExecutionApi:
         self._previous = self._newest_instance()
 
     def newest_notes(self) -> Sequence[Note]:
+        if not self._count_elsewhere():
+            # Airflow logs an error for an XCom that is not there, which would stand in every first run.
+            return []
         found = [_as_note(self._pull(include_prior_dates=True, map_indexes=self._ti.map_index))]
         if self._previous is not None:
             found.append(self.note((self._previous.run_id, self._previous.map_index)))
@@ -142,11 +145,10 @@ class _ExecutionApi:
         return self._previous is not None and self._previous.try_number > 1
 
     def ended(self) -> Sequence[Instance] | None:
-        count = self._ti.get_ti_count(**self._who, states=list(ENDED))
-        count -= self._ti.get_ti_count(**self._who, states=list(ENDED), run_ids=[self._ti.run_id])
+        count = self._count_elsewhere(states=list(ENDED))
         if count > _MOST_RUNS_CHECKED:
             return None
-        if count <= 0:
+        if not count:
             return ()
         runs = self._ti.get_task_states(**self._who)
         return [
@@ -160,6 +162,12 @@ class _ExecutionApi:
     def note(self, instance: Instance) -> Note | None:
         run_id, map_index = instance
         return _as_note(self._pull(run_id=run_id, map_indexes=map_index))
+
+    def _count_elsewhere(self, **which: Any) -> int:
+        """Count instances of this task in other Dag runs."""
+        everywhere: int = self._ti.get_ti_count(**self._who, **which)
+        here: int = self._ti.get_ti_count(**self._who, **which, run_ids=[self._ti.run_id])
+        return max(everywhere - here, 0)
 
     def _newest_instance(self) -> Any | None:
         """Return the instance of the latest logical date, unless that is this one. Airflow 3.2+."""

@@ -60,8 +60,8 @@ class PopinLeadSyncOperator(BaseOperator):
     :param path_conn_id: connection of ``path``, if it needs one.
     :param leads: a sequence of mappings, the output of another task, or a function ``(context) -> iterable of
         mappings`` that is called in the task. What another task returns is stored by Airflow; only a function
-        keeps the rows out of its database. With ``partial(leads=task.output)`` the dependency on that task
-        must be set by hand.
+        keeps the rows out of its database. In ``partial()`` give a function: Airflow stores the arguments of
+        mapped tasks, and does not see that an output there makes the task depend on another.
     :param field_map: Popin's field to the source's column or list of columns; default: columns of the same
         name. Targets: lead_id, name, mobile, email, country, group, agent, pincode, native, campaign.<key>,
         earliest, latest, hours_from, hours_to, timezone, priority, generation, customer_id.

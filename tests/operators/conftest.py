@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 import pytest
 import sqlalchemy
@@ -31,17 +30,19 @@ def postgres() -> Iterator[str]:
         yield f"popin@{address}/postgres"
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
-def crm(
-    request: pytest.FixtureRequest, tmp_path: Path, set_connection: Callable[..., None]
-) -> Iterator[Engine]:
-    """Yield an engine of an empty database that the connection ``crm`` points to."""
-    if request.param == "sqlite":
-        set_connection("crm", conn_type="sqlite", host=str(tmp_path / "crm.db"))
-        with _empty_sqlite(tmp_path / "crm.db") as engine:
-            yield engine
-        return
-    url = urlsplit("postgresql://" + request.getfixturevalue("postgres"))
+@pytest.fixture
+def crm_on_sqlite(tmp_path: Path, set_connection: Callable[..., None]) -> Iterator[Engine]:
+    """Yield an engine of an empty SQLite file that the connection ``crm`` points to."""
+    set_connection("crm", conn_type="sqlite", host=str(tmp_path / "crm.db"))
+    engine = sqlalchemy.create_engine(f"sqlite:///{tmp_path / 'crm.db'}", future=True)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def crm_on_postgres(postgres: str, set_connection: Callable[..., None]) -> Iterator[Engine]:
+    """Yield an engine of an empty Postgres database that the connection ``crm`` points to."""
+    url = urlsplit("postgresql://" + postgres)
     set_connection(
         "crm",
         conn_type="postgres",
@@ -51,19 +52,6 @@ def crm(
         password=url.password,
         schema=_DATABASE,
     )
-    with _empty_postgres(url) as engine:
-        yield engine
-
-
-@contextmanager
-def _empty_sqlite(path: Path) -> Iterator[Engine]:
-    engine = sqlalchemy.create_engine(f"sqlite:///{path}", future=True)
-    yield engine
-    engine.dispose()
-
-
-@contextmanager
-def _empty_postgres(url: SplitResult) -> Iterator[Engine]:
     server = url._replace(scheme="postgresql+psycopg2")
     administrator = sqlalchemy.create_engine(server.geturl(), future=True, isolation_level="AUTOCOMMIT")
     with administrator.connect() as connection:
@@ -73,3 +61,11 @@ def _empty_postgres(url: SplitResult) -> Iterator[Engine]:
     engine = sqlalchemy.create_engine(server._replace(path=f"/{_DATABASE}").geturl(), future=True)
     yield engine
     engine.dispose()
+
+
+@pytest.fixture(params=["crm_on_sqlite", pytest.param("crm_on_postgres", marks=pytest.mark.postgres)])
+def crm(request: pytest.FixtureRequest) -> Engine:
+    """Return an engine of an empty database, each kind in turn."""
+    engine = request.getfixturevalue(request.param)
+    assert isinstance(engine, Engine)
+    return engine

@@ -183,6 +183,16 @@ class TestSources:
         assert [result["booked"] for result in results] == [1, 1, 0]
         assert len(list((tmp_path / "out").glob("sync_expanded/*/sync/*/1.jsonl"))) == 3
 
+    def test_expanded_over_sources_with_one_callable(self, popin: SandboxServer, run_dag: Run) -> None:
+        with DAG("sync_sources", schedule=None, start_date=datetime(2025, 1, 1, tzinfo=UTC)) as dag:
+            PopinLeadSyncOperator.partial(task_id="sync", leads=lambda context: ROWS[:1]).expand(
+                source=["shop.a", "shop.b"]
+            )
+        run = run_dag(dag)
+        reports = [airflow_runs.xcom(run, "sync", map_index=index) for index in range(2)]
+        assert [report["results"]["booked"] for report in reports] == [1, 1]
+        assert [report["source"] for report in reports] == ["shop.a", "shop.b"]
+
     @pytest.mark.parametrize(
         "leads", [lambda context: None, lambda context: {"lead_id": 1}, lambda context: "x"]
     )
