@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import hypothesis
 import pytest
 
-from tests import network, privacy
+from tests import network, postgres, privacy
 from tests.airflow_env import prepare_environment
 
 pytest_plugins = ["pytester"]
@@ -89,6 +89,13 @@ def set_connection(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", json.dumps(fields))
 
     return set_connection
+
+
+@pytest.fixture(scope="session", name="postgres")
+def postgres_address() -> Iterator[str]:
+    """Return ``user@host:port/database`` of a Postgres server; see ``tests/postgres.py``."""
+    with postgres.server_for_tests() as address:
+        yield address
 
 
 @pytest.fixture(scope="session")
