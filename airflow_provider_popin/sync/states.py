@@ -240,6 +240,8 @@ def _planned(record: Record, event: Planned, effects: Effects, now: float) -> bo
 def _released(record: Record, event: Released, effects: Effects, now: float) -> bool:
     if event.to not in (BookingState.WAITING, BookingState.UNASSIGNED) or record.claim_owner != event.owner:
         return False
+    if record.capture_state != CaptureState.CAPTURED:
+        return False
     if record.booking_state == BookingState.PLANNED:
         _release_seat(record, effects)
     elif record.booking_state not in (BookingState.WAITING, BookingState.UNASSIGNED):
@@ -288,9 +290,10 @@ def _resolved(record: Record, event: Resolved, effects: Effects, now: float) -> 
 
 def _claimed(record: Record, event: Claimed, effects: Effects, now: float) -> bool:
     held = record.claim_owner not in (None, event.owner) and record.claim_owner in event.live_owners
-    if held or record.attempt != event.attempt or record.booking_state == BookingState.BOOKED:
+    if held or record.attempt != event.attempt:
         return False
-    if CaptureState.SENDING in (record.capture_state, record.booking_state):
+    closed = {BookingState.SENDING, BookingState.BOOKED, BookingState.REJECTED}
+    if record.booking_state in closed or record.capture_state in closed:
         return False
     if record.booking_state == BookingState.PLANNED:
         # Planned by a run that is gone: its slot may be gone too.
