@@ -40,7 +40,8 @@ def dry_run(
     :param report: filled in
     :raises PopinError: the slots cannot be read as documented
     """
-    calendar = PopinClient(config).get_slots()
+    with PopinClient(config) as client:
+        calendar = client.get_slots()
     preview = _Preview(settings, config, ledger, run)
     SourceReader(row_reader(settings, config), spool, Progress()).read(rows, preview.take)
     if settings.books:
@@ -89,6 +90,7 @@ class _Preview:
             limit=Limit(settings.limit),
         )
         self._waiting: list[Waiting] = []
+        self._resent: list[tuple[int, ResultSet, str | None, str | None]] = []
         self.to_capture: list[int] = []
 
     def take(self, rows: Sequence[tuple[int, Row]]) -> list[Admitted]:
@@ -103,9 +105,14 @@ class _Preview:
         return admitted
 
     def _remember(self, number: int, one: Admitted) -> None:
+        if one.decision.result is not None:
+            return
         if one.decision.action is Action.REFUSE:
             one.decision = Decision(Action.NOTHING, ResultSet.REJECTED, one.decision.reason)
-        elif one.decision.action is not Action.NOTHING and isinstance(one.row, LeadRow):
+        elif one.decision.action is Action.RESEND and one.record is not None:
+            # It goes to its own slot, whose seat it holds: there is nothing to plan.
+            self._resent.append((number, ResultSet.PLANNED, None, one.record.slot_time))
+        elif isinstance(one.row, LeadRow):
             self.to_capture.append(number)
             self._waiting.append(waiting_for(number, one.row.lead_id, one.row.wish))
 
@@ -124,6 +131,7 @@ class _Preview:
                 taken = ledger_queries.seats_taken(connection, self._account, starts)
             seats = [max(0, self._calls_per_slot - len(taken.get(start, ()))) for start in starts]
         plan = planner.plan(self._waiting, slots, seats, seller_timezone=timezone)
+        yield from self._resent
         for number, index in plan.assigned.items():
             yield number, ResultSet.PLANNED, None, slots[index].time
         for number, reason in plan.unassigned.items():

@@ -87,7 +87,8 @@ def _notice(report: Report, row: SpooledRow, record: Record | None, result: Resu
         return
     if result in (ResultSet.REJECTED, ResultSet.IN_DOUBT):
         report.name_lead(result, row.lead_id)
-    if record is None or row.result is not None:
+    # Counts are per Dag run, over all of its tries; what older runs had to tell was told by them.
+    if record is None or (row.result is not None and record.run != report.dag_run):
         return
     report.reply_incomplete += record.reply_incomplete
     if record.time_mismatch:
