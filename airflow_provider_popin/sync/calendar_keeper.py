@@ -11,11 +11,14 @@ from airflow_provider_popin.client.client import fetch_calendar
 from airflow_provider_popin.client.config import ClientConfig
 from airflow_provider_popin.client.errors import PopinAccessError, PopinError
 from airflow_provider_popin.client.models import Calendar, Slot
+from airflow_provider_popin.sync.errors import SyncStoppedError
 from airflow_provider_popin.sync.stop_switch import StopSwitch
 
 log = logging.getLogger(__name__)
 
 REFRESH_SECONDS = 60.0
+# A lead whose booking was refused is still ``sending`` while the list is asked about its slot.
+STILL_LISTS_SECONDS = 3.0
 
 
 class CalendarKeeper:
@@ -47,8 +50,9 @@ class CalendarKeeper:
         """Read the calendar now, under the connection's rate limit.
 
         :raises PopinError: not to be had, after retries
+        :raises SyncStoppedError: the process is about to be killed
         """
-        calendar = await fetch_calendar(self._sender, self._config)
+        calendar = await self._switch.unless_hurried(fetch_calendar(self._sender, self._config))
         for reason in calendar.skipped if self.calendar is None else ():
             log.warning("Part of Popin's slot list was skipped: %s", reason)
         self.calendar = calendar
@@ -99,8 +103,10 @@ class CalendarKeeper:
     async def still_lists(self, slot: Slot) -> bool:
         """Whether a fresh list has this slot; a list that cannot be had proves nothing and counts as no."""
         try:
-            calendar = await self.refresh()
-        except PopinError as error:
-            log.warning("The slots could not be read after a rejection: %s", error)
+            async with asyncio.timeout(STILL_LISTS_SECONDS):
+                calendar = await self.refresh()
+        except (PopinError, SyncStoppedError, TimeoutError) as error:
+            reason = str(error) or "no answer in time"
+            log.warning("The slots could not be read after a rejection: %s", reason)
             return False
         return any(listed.start == slot.start for listed in calendar.slots)

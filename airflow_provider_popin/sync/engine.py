@@ -9,7 +9,8 @@ finds it and stops it in good order.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from airflow_provider_popin.client.config import ClientConfig
@@ -18,7 +19,7 @@ from airflow_provider_popin.sync.admission import Situation
 from airflow_provider_popin.sync.dry_run import dry_run
 from airflow_provider_popin.sync.errors import LedgerError
 from airflow_provider_popin.sync.ledger import Ledger, clock
-from airflow_provider_popin.sync.loop_thread import LoopThread
+from airflow_provider_popin.sync.loop_thread import LoopThread, OverdueError
 from airflow_provider_popin.sync.progress import Progress
 from airflow_provider_popin.sync.reading import SourceReader, lead_id_column, row_reader
 from airflow_provider_popin.sync.report import Report, summary_line
@@ -131,11 +132,13 @@ class LeadSync:
             progress=self._progress,
             lead_id_column=lead_id_column(self._settings),
         )
-        with LoopThread(self._progress.tick) as thread:
+        with LoopThread(self._progress.tick, self._patience) as thread:
             try:
                 situation = thread.call(session.open())
                 SourceReader(reader, spool, self._progress).read(
-                    rows, lambda chunk: thread.call(session.take([row for _, row in chunk])), self._switch
+                    self._while_unhurried(rows),
+                    lambda chunk: thread.call(session.take([row for _, row in chunk])),
+                    self._switch,
                 )
                 thread.call(session.finish_captures())
                 if self._settings.books:
@@ -146,14 +149,32 @@ class LeadSync:
                 # A signal, a task timeout, or an error of the source: no unanswered POST is left behind.
                 self._switch.stop(error, hurry=not isinstance(error, Exception))
                 self._close(thread, session)
-                raise
+                if self._switch.failure is error:
+                    raise
+                raise self._switch.failure or error from error
             self._close(thread, session)
         self._finish(ledger, spool, report, situation, session)
 
+    def _patience(self) -> float:
+        """How many seconds the caller may still be kept waiting."""
+        return STOP_SECONDS - self._switch.hurried_seconds() if self._switch.hurry else math.inf
+
+    def _while_unhurried(self, rows: Iterable[Mapping[str, object]]) -> Iterator[Mapping[str, object]]:
+        """The source, read to its end unless the process is about to be killed."""
+        try:
+            for row in rows:
+                if self._switch.hurry:
+                    return
+                yield row
+        finally:
+            close = getattr(rows, "close", None)
+            if callable(close):
+                close()
+
     def _close(self, thread: LoopThread, session: Session) -> None:
         try:
-            thread.call(session.close(), STOP_SECONDS if self._switch.hurry else None)
-        except TimeoutError:
+            thread.call(session.close())
+        except OverdueError:
             log.error(
                 "The run could not be ended in %s s; what was unanswered becomes in doubt.", STOP_SECONDS
             )

@@ -169,7 +169,8 @@ class ExchangeLoop:
                         self._switch.stop(failure)
                 workers -= done
                 if hurry in done:
-                    await asyncio.wait(workers, timeout=DRAIN_SECONDS)
+                    if workers:
+                        await asyncio.wait(workers, timeout=DRAIN_SECONDS)
                     return
         finally:
             hurry.cancel()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sqlalchemy.engine import Connection
 
@@ -98,6 +98,9 @@ class Admission:
         if self._ledger is None:
             raise RuntimeError("a dry run admits nothing")
         limit_before = self._limit.left
+        # Runs that began after this one hold their leads as well.
+        live = ledger_queries.live_owners(connection)
+        self._situation = replace(self._situation, live_owners=live)
         try:
             return self._admit(connection, self._ledger, rows)
         except BaseException:

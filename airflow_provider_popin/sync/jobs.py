@@ -138,7 +138,8 @@ class BookingJob:
         :param taken: the rejection was about the slot, not about the lead
         """
         call = outcome.value if isinstance(outcome.value, ScheduledCall) else None
-        matches = reply_matches_slot(call.time, self.timezone, self.slot) if call else None
+        # The seller may have moved since the list was read: then the same words name another time.
+        matches = reply_matches_slot(call.time, call.timezone or self.timezone, self.slot) if call else None
         return Settled(
             self.record,
             Step.BOOKING,

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 from collections.abc import Callable, Coroutine
 from typing import TypeVar
 
 T = TypeVar("T")
 
-_TICK_SECONDS = 1.0
+_TICK_SECONDS = 0.5
+# To cancel what is left in the loop, when everything else took its time.
+_LAST_SECONDS = 0.2
+
+
+class OverdueError(Exception):
+    """Something is not done in time; it goes on in the loop."""
 
 
 class LoopThread:
@@ -19,10 +26,12 @@ class LoopThread:
     Use as a context manager.
 
     :param tick: called about once a second while waiting
+    :param patience: how many seconds may still be waited for anything; asked about every second
     """
 
-    def __init__(self, tick: Callable[[], None]) -> None:
+    def __init__(self, tick: Callable[[], None], patience: Callable[[], float]) -> None:
         self._tick = tick
+        self._patience = patience
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="popin-lead-sync", daemon=True)
 
@@ -32,29 +41,26 @@ class LoopThread:
 
     def __exit__(self, *_: object) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+        patience = self._patience()
+        # What keeps the thread beyond it (a locked database) ends by itself, or with the process.
+        self._thread.join(None if math.isinf(patience) else max(patience, _LAST_SECONDS))
 
-    def call(self, work: Coroutine[object, object, T], timeout_seconds: float | None = None) -> T:
+    def call(self, work: Coroutine[object, object, T]) -> T:
         """Run a coroutine in the loop and wait for it.
 
         :param work: runs to its end there even if waiting for it is interrupted
-        :param timeout_seconds: how long to wait; None waits for good
-        :raises TimeoutError: it is not done yet; it goes on
+        :raises OverdueError: patience is over
         """
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
-        waited = 0.0
         while True:
-            step = _TICK_SECONDS if timeout_seconds is None else min(_TICK_SECONDS, timeout_seconds - waited)
             try:
-                return future.result(max(step, 0.0))
+                return future.result(min(_TICK_SECONDS, max(self._patience(), 0.0)))
             except TimeoutError:
                 # The same class tells "not yet" and "the coroutine timed out"; and it may be done by now.
                 if future.done():
                     return future.result()
-                waited += step
-                if timeout_seconds is not None and waited >= timeout_seconds:
-                    raise
+                if self._patience() <= 0:
+                    raise OverdueError from None
                 self._tick()
 
     def _run(self) -> None:
@@ -65,3 +71,4 @@ class LoopThread:
             task.cancel()
         self._loop.run_until_complete(asyncio.gather(*pending, return_exceptions=True))
         self._loop.run_until_complete(self._loop.shutdown_default_executor())
+        self._loop.close()

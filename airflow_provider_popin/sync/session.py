@@ -11,6 +11,7 @@ from sqlalchemy.engine import Connection
 
 from airflow_provider_popin.client.aiohttp_sender import AiohttpSender
 from airflow_provider_popin.client.config import ClientConfig
+from airflow_provider_popin.client.errors import PopinError
 from airflow_provider_popin.client.limits import limiter_for
 from airflow_provider_popin.sync import guards, ledger_queries
 from airflow_provider_popin.sync.admission import Action, Situation
@@ -74,6 +75,8 @@ class Session:
         self._desk = CaptureDesk(books=settings.books, on_done=lambda _, event: progress.settled(event))
         self._heartbeat: asyncio.Task[None] | None = None
         self._capturing: asyncio.Task[None] | None = None
+        # What the waiting thread asked for last; it may have stopped waiting for it.
+        self._under_way: asyncio.Task[object] | None = None
         self.run_row: int | None = None
 
     async def open(self) -> Situation:
@@ -82,6 +85,7 @@ class Session:
         :raises PopinError: the slots cannot be read as documented
         :raises LedgerError: the ledger refuses this run
         """
+        self._under_way = asyncio.current_task()
         self._switch.attach()
         self._sender = AiohttpSender(self._config)
         await self._sender.__aenter__()
@@ -155,11 +159,11 @@ class Session:
         return len(claimed)
 
     async def book(self) -> None:
-        """Plan and book everybody who was captured.
+        """Plan and book everybody who was captured. Slots that cannot be read stop the run, in good order.
 
-        :raises PopinError: the slots cannot be read
         :raises LedgerError: the ledger cannot be written
         """
+        self._under_way = asyncio.current_task()
         self._progress.to_book = len(self._desk.waiting)
         desk = BookingDesk(
             ledger=self._ledger,
@@ -173,7 +177,11 @@ class Session:
             max_in_doubt=self._settings.max_in_doubt,
             on_done=lambda _, event: self._progress.settled(event),
         )
-        await desk.book(self._desk.waiting, self._resends)
+        try:
+            await desk.book(self._desk.waiting, self._resends)
+        except PopinError as error:
+            # Much may be booked by now: the CRM and the results file must hear of it.
+            self._switch.stop(error)
         if desk.held:
             log.error(
                 "%s bookings became in doubt in this try, more than max_in_doubt=%s: no other was started.",
@@ -184,6 +192,8 @@ class Session:
     async def close(self) -> None:
         """Let the workers finish, give back what was not booked, and close everything."""
         try:
+            if self._under_way is not None:
+                await asyncio.wait({self._under_way})
             if self._capturing is not None and not self._capturing.done():
                 await self.finish_captures()
             if self._heartbeat is not None:

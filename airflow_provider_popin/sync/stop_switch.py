@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Coroutine
+from typing import TypeVar
 
+from airflow_provider_popin.client.clock import boot_seconds
 from airflow_provider_popin.sync.errors import SyncStoppedError
+
+T = TypeVar("T")
 
 
 class StopSwitch:
@@ -20,6 +25,7 @@ class StopSwitch:
         self.failure: BaseException | None = None
         self.stopped = False
         self.hurry = False
+        self._hurry_since = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping: asyncio.Event | None = None
         self._hurrying: asyncio.Event | None = None
@@ -39,7 +45,9 @@ class StopSwitch:
         if self.failure is None:
             self.failure = cause
         self.stopped = True
-        self.hurry = self.hurry or hurry
+        if hurry and not self.hurry:
+            self._hurry_since = boot_seconds()
+            self.hurry = True
         if self._loop is not None:
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
                 self._loop.call_soon_threadsafe(self._tell)
@@ -50,6 +58,27 @@ class StopSwitch:
         :param why: for the error's text
         """
         self.stop(SyncStoppedError(why), hurry=True)
+
+    def hurried_seconds(self) -> float:
+        """Seconds since it was known that the process is about to be killed; 0 while it is not."""
+        return boot_seconds() - self._hurry_since if self.hurry else 0.0
+
+    async def unless_hurried(self, work: Coroutine[object, object, T]) -> T:
+        """Wait for something that is not worth waiting for when the process is about to be killed.
+
+        :param work: cancelled then
+        :raises SyncStoppedError: the process is about to be killed
+        """
+        task = asyncio.create_task(work)
+        hurry = asyncio.create_task(self.wait_hurry())
+        try:
+            await asyncio.wait({task, hurry}, return_when=asyncio.FIRST_COMPLETED)
+            if task.done():
+                return task.result()
+            raise SyncStoppedError("the run was stopped") from self.failure
+        finally:
+            task.cancel()
+            hurry.cancel()
 
     async def sleep(self, seconds: float) -> None:
         """Sleep, but not past a stop."""
