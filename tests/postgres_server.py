@@ -39,7 +39,7 @@ def running_server(programs: Path) -> Iterator[str]:
         data = folder / "data"
         _run([programs / "initdb", "-D", data, "-U", "popin", "-A", "trust", "-E", "UTF8"], user)
         options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off"
-        control = [programs / "pg_ctl", "-D", data, "-w"]
+        control: list[str | Path] = [programs / "pg_ctl", "-D", data, "-w"]
         _run([*control, "-o", options, "-l", folder / "log", "start"], user)
         try:
             yield f"127.0.0.1:{port}"
