@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from airflow.providers.common.compat.sdk import BaseHook
+from airflow.providers.common.compat.sdk import BaseHook, conf
 
 from airflow_provider_popin.client.errors import PopinConfigError
 
@@ -13,17 +13,24 @@ if TYPE_CHECKING:
 
     from airflow_provider_popin.sync.ledger import Ledger
 
+# Executors whose tasks all run on one machine, and so see one file.
+_LOCAL_EXECUTORS = frozenset({"LocalExecutor", "SequentialExecutor", "DebugExecutor"})
+
 
 def open_ledger(ledger_conn_id: str) -> Ledger:
     """Open the ledger behind a connection; its tables are created on first use.
 
     :param ledger_conn_id: id of a SQLite or Postgres connection.
-    :raises PopinConfigError: the connection is of no SQL database.
+    :raises PopinConfigError: the connection is of no SQL database, or a SQLite file would be another one on
+        every worker.
     :raises LedgerError: the database cannot hold a ledger (in memory, another product, newer tables).
     """
     from airflow_provider_popin.sync.ledger import Ledger
 
-    return Ledger.open(sql_engine(ledger_conn_id))
+    engine = sql_engine(ledger_conn_id)
+    if engine.dialect.name == "sqlite":
+        _refuse_remote_executors(ledger_conn_id)
+    return Ledger.open(engine)
 
 
 def sql_engine(conn_id: str) -> Engine:
@@ -45,8 +52,33 @@ def sql_engine(conn_id: str) -> Engine:
         # Airflow's hook unquotes a path once or twice, depending on SQLAlchemy: after an upgrade of Airflow
         # such a path would be another file, and an empty ledger.
         raise _config_error(conn_id, "host", "must be a path without %, ? and #")
-    engine: Engine = hook.get_sqlalchemy_engine(engine_kwargs={"future": True, "hide_parameters": True})
+    kwargs: dict[str, object] = {"future": True, "hide_parameters": True}
+    if connection.conn_type == "postgres" and connection.extra_dejson:
+        if connection.extra_dejson.get("cursor"):
+            raise _config_error(conn_id, "cursor", "must not be set: rows are read by position here")
+        # The hook's URL leaves out sslmode, options and what else the extras say; its connections do not.
+        kwargs["creator"] = hook.get_conn
+    engine: Engine = hook.get_sqlalchemy_engine(engine_kwargs=kwargs)
     return engine
+
+
+def _refuse_remote_executors(conn_id: str) -> None:
+    """Each worker of a remote executor has a disk of its own: a ledger on it knows a part of the bookings."""
+    allowed = _names(conf.get("popin", "sqlite_ledger_executors", fallback=""))
+    remote = _names(conf.get("core", "executor")) - _LOCAL_EXECUTORS - allowed
+    if remote:
+        executor = sorted(remote)[0]
+        problem = (
+            f"is a SQLite file, but tasks of the {executor} run on several machines: use Postgres; if they all "
+            f"see this one file, say so with AIRFLOW__POPIN__SQLITE_LEDGER_EXECUTORS={executor}"
+        )
+        raise _config_error(conn_id, "conn_type", problem)
+
+
+def _names(executors: str) -> frozenset[str]:
+    """Class names out of Airflow's list: ``Class``, ``module.Class``, ``alias:module.Class``, ``team=Class``."""
+    paths = (name.strip() for name in executors.replace(";", ",").split(","))
+    return frozenset(path.rpartition("=")[2].rpartition(":")[2].rpartition(".")[2] for path in paths if path)
 
 
 def _config_error(conn_id: str, field: str, problem: str) -> PopinConfigError:

@@ -80,7 +80,7 @@ class Session:
         self.run_row: int | None = None
 
     async def open(self) -> Situation:
-        """Prove that Popin answers, then open the ledger for this run: nothing is sent if either fails.
+        """Open the ledger for this run, then prove that Popin answers: no POST is sent if either fails.
 
         :raises PopinError: the slots cannot be read as documented
         :raises LedgerError: the ledger refuses this run
@@ -97,9 +97,11 @@ class Session:
             switch=self._switch,
             min_notice=self._settings.min_notice,
         )
-        await self._keeper.refresh()
+        # The source is registered first: a run that fails on Popin's side must not make the next one look as
+        # if its ledger had been lost.
         self._situation = await self._writer.call(self._begin)
         self._heartbeat = asyncio.create_task(self._renew())
+        await self._keeper.refresh()
         self._loop = ExchangeLoop(
             sender=self._sender,
             writer=self._writer,

@@ -84,3 +84,69 @@ def test_a_postgres_engine_takes_the_driver_of_its_sqlalchemy(set_connection: Ca
     assert engine.dialect.name == "postgresql"
     assert engine.driver == ("psycopg2" if sa.__version__.startswith("1.") else "psycopg")
     engine.dispose()
+
+
+@pytest.mark.parametrize(
+    ("executor", "allowed", "refused"),
+    [
+        ("LocalExecutor", "", False),
+        ("SequentialExecutor", "", False),
+        ("airflow.executors.local_executor.LocalExecutor", "", False),
+        ("CeleryExecutor", "", True),
+        ("LocalExecutor,KubernetesExecutor", "", True),
+        ("k8s:airflow.providers.cncf.kubernetes.executors.kubernetes_executor.KubernetesExecutor", "", True),
+        ("CeleryExecutor", "CeleryExecutor", False),
+        ("CeleryExecutor,KubernetesExecutor", "CeleryExecutor", True),
+        ("CeleryExecutor", "KubernetesExecutor", True),
+    ],
+)
+def test_a_sqlite_ledger_under_a_remote_executor_is_refused_unless_allowed_by_name(
+    tmp_path: Path,
+    set_connection: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    executor: str,
+    allowed: str,
+    refused: bool,
+) -> None:
+    set_connection("ledger", conn_type="sqlite", host=str(tmp_path / "ledger.db"))
+    monkeypatch.setenv("AIRFLOW__CORE__EXECUTOR", executor)
+    monkeypatch.setenv("AIRFLOW__POPIN__SQLITE_LEDGER_EXECUTORS", allowed)
+
+    if refused:
+        with pytest.raises(PopinConfigError, match="SQLITE_LEDGER_EXECUTORS") as caught:
+            open_ledger("ledger")
+        assert caught.value.conn_id == "ledger"
+    else:
+        open_ledger("ledger").engine.dispose()
+
+
+@pytest.mark.postgres
+def test_extras_of_a_postgres_connection_reach_the_server(
+    postgres: str, set_connection: Callable[..., None]
+) -> None:
+    url = sa.engine.make_url(f"postgresql://{postgres}")
+    fields = {
+        "conn_type": "postgres",
+        "host": url.host,
+        "port": url.port,
+        "login": url.username,
+        "password": url.password,
+        "schema": url.database,
+    }
+    set_connection("ledger", **fields, extra={"application_name": "popin-test", "sslmode": "disable"})
+    engine = sql_engine("ledger")
+    try:
+        with engine.connect() as connection:
+            assert connection.execute(sa.text("SHOW application_name")).scalar_one() == "popin-test"
+            assert connection.execute(sa.text("SELECT :given"), {"given": "one"}).scalar_one() == "one"
+    finally:
+        engine.dispose()
+
+    set_connection("strict", **fields, extra={"sslmode": "verify-full"})
+    engine = sql_engine("strict")
+    with pytest.raises(sa.exc.OperationalError):  # the server of the tests offers no TLS
+        engine.connect()
+
+    set_connection("rows_as_mappings", **fields, extra={"cursor": "dictcursor"})
+    with pytest.raises(PopinConfigError, match="cursor"):
+        sql_engine("rows_as_mappings")

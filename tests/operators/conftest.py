@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -11,23 +10,7 @@ import pytest
 import sqlalchemy
 from sqlalchemy.engine import Engine
 
-from tests import postgres_server
-
 _DATABASE = "popin_crm"
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[str]:
-    """Yield ``user@host:port/database`` of a Postgres server: ``POPIN_TEST_POSTGRES``, or one of our own."""
-    given = os.environ.get("POPIN_TEST_POSTGRES")
-    if given:
-        yield given
-        return
-    programs = postgres_server.find_programs()
-    if programs is None:
-        pytest.skip("NOT TESTED: no Postgres. Install the package postgresql, or set POPIN_TEST_POSTGRES")
-    with postgres_server.running_server(programs) as address:
-        yield f"popin@{address}/postgres"
 
 
 @pytest.fixture
