@@ -76,7 +76,7 @@ def _refuse_remote_executors(conn_id: str) -> None:
 
 
 def _names(executors: str) -> frozenset[str]:
-    """Class names out of Airflow's list: ``Class``, ``module.Class``, ``alias:module.Class``, ``team=Class``."""
+    """Class names; the list may also hold paths, ``alias:path`` and ``team=path``."""
     paths = (name.strip() for name in executors.replace(";", ",").split(","))
     return frozenset(path.rpartition("=")[2].rpartition(":")[2].rpartition(".")[2] for path in paths if path)
 
