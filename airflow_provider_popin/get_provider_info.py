@@ -118,8 +118,8 @@ def get_provider_info() -> dict[str, object]:
                 "description": "Settings of the Popin provider.",
                 "options": {
                     "sqlite_ledger_executors": {
-                        "description": "Remote executors, by class name and separated by commas, under which a "
-                        "SQLite file may be the ledger: only where every worker sees the same file.",
+                        "description": "Remote executors, by class name and separated by commas, under which "
+                        "a SQLite file may be the ledger: only where every worker sees the same file.",
                         "version_added": "0.1.0",
                         "type": "string",
                         "example": "CeleryExecutor",

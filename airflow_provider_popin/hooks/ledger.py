@@ -69,8 +69,8 @@ def _refuse_remote_executors(conn_id: str) -> None:
     if remote:
         executor = sorted(remote)[0]
         problem = (
-            f"is a SQLite file, but tasks of the {executor} run on several machines: use Postgres; if they all "
-            f"see this one file, say so with AIRFLOW__POPIN__SQLITE_LEDGER_EXECUTORS={executor}"
+            f"is a SQLite file, but tasks of the {executor} run on several machines: use Postgres; if all "
+            f"of them see this one file, say so with AIRFLOW__POPIN__SQLITE_LEDGER_EXECUTORS={executor}"
         )
         raise _config_error(conn_id, "conn_type", problem)
 
