@@ -128,19 +128,19 @@ class Ledger:
         """
         records = locked(connection, [event.id for event in events])
         now = clock(connection)
-        seated = _take_planned_seats(connection, account, [e for e in events if isinstance(e, Planned)])
-        effects = Effects()
+        plans = [event for event in events if isinstance(event, Planned)]
+        seated = _take_planned_seats(connection, account, plans)
+        # A plan that is refused gives back what it took.
+        effects = Effects(release_seats=[plan.id for plan in plans])
         accepted: list[bool] = []
         changed: dict[int, bool] = {}  # record id -> only by intents
         for event in events:
             record = records.get(event.id)
-            ok = record is not None and (not isinstance(event, Planned) or event.id in seated)
+            ok = record is not None and (not isinstance(event, Planned) or _seat(event) in seated)
             ok = ok and states.apply(record, event, effects, now)  # type: ignore[arg-type]
             accepted.append(ok)
             if ok:
                 changed[event.id] = changed.get(event.id, True) and isinstance(event, Intent)
-            elif isinstance(event, Planned) and event.id in seated:
-                effects.release_seats.append(event.id)
         by_intents = [records[i] for i, by_intent in changed.items() if by_intent]
         record_sql.write(connection, by_intents, _CHANGED_BY_INTENT)
         by_others = [records[i] for i, by_intent in changed.items() if not by_intent]
@@ -190,10 +190,13 @@ def chunks(items: Sequence[Any], size: int = CHUNK) -> Iterator[Sequence[Any]]:
         yield items[start : start + size]
 
 
-def _take_planned_seats(connection: Connection, account: str, events: Sequence[Planned]) -> set[int]:
+def _take_planned_seats(
+    connection: Connection, account: str, events: Sequence[Planned]
+) -> set[tuple[int, int, int]]:
     """Insert the seats; whose insert found the seat free is told by reading back, in any database."""
+    taken: set[tuple[int, int, int]] = set()
     if not events:
-        return set()
+        return taken
     # Ordered, so that two processes never wait for each other in a circle.
     connection.execute(
         insert_ignoring(connection, schema.seats),
@@ -202,15 +205,15 @@ def _take_planned_seats(connection: Connection, account: str, events: Sequence[P
             for e in sorted(events, key=lambda e: (e.slot_start, e.seat))
         ],
     )
-    wanted = {event.id: (event.slot_start, event.seat) for event in events}
     seats = schema.seats.c
-    taken: set[int] = set()
-    for chunk in chunks(sorted(wanted)):
+    for chunk in chunks(sorted({event.id for event in events})):
         query = sa.select(seats.lead, seats.slot_start, seats.number).where(seats.lead.in_(chunk))
-        taken.update(
-            lead for lead, start, number in connection.execute(query) if wanted[lead] == (start, number)
-        )
+        taken.update((lead, start, number) for lead, start, number in connection.execute(query))
     return taken
+
+
+def _seat(event: Planned) -> tuple[int, int, int]:
+    return event.id, event.slot_start, event.seat
 
 
 def _seats_and_notes(

@@ -33,8 +33,9 @@ def read_locked(connection: Connection, ids: Sequence[int]) -> list[Record]:
     :param ids: ascending, each once, at least one and at most 500; unknown ones are left out
     """
     if connection.dialect.name != "sqlite":
-        query = f"{_SELECT} = ANY(%s) ORDER BY id FOR UPDATE"
-        return [Record(*row) for row in connection.exec_driver_sql(query, (list(ids),)).fetchall()]
+        query = f"{_SELECT} = ANY(%(ids)s) ORDER BY id FOR UPDATE"
+        # By name: SQLAlchemy 1.4 takes a tuple that holds a list for the parameters of many statements.
+        return [Record(*row) for row in connection.exec_driver_sql(query, {"ids": list(ids)}).fetchall()]
     # Few lengths of lists are few statements, which the driver keeps prepared: the last id fills up.
     length = 1 << (len(ids) - 1).bit_length()
     query = f"{_SELECT} IN ({','.join('?' * length)}) ORDER BY id"

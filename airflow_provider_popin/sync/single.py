@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
