@@ -33,6 +33,7 @@ def check_invariants(
     resolved_booked: Iterable[str] = (),
     at_rest: bool = True,
     calls_per_slot: int = 1,
+    private: bool = True,
 ) -> None:
     """Fail if the promise was broken.
 
@@ -41,6 +42,7 @@ def check_invariants(
     :param resolved_booked: marks of leads that a person said are booked, whether they are or not
     :param at_rest: no run is under way, and the last one was not killed
     :param calls_per_slot: of the runs
+    :param private: look for personal data too, which takes its time with many leads
     """
     world.sandbox.wait_idle()
     leads = world.ledger.leads()
@@ -56,7 +58,8 @@ def check_invariants(
         assert not world.ledger.sending()
         assert not [mark for mark, lead in leads.items() if lead["booking_state"] == "planned"]
         assert not world.ledger.live_owners(), "a lease was not given back"
-    check_privacy(world)
+    if private:
+        check_privacy(world)
 
 
 def check_booked_once(bookings: Iterable[BookingRow], resends: int) -> None:

@@ -8,11 +8,12 @@ import traceback
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import timedelta
+from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.engine import Engine
 
 from airflow_provider_popin.client.config import ClientConfig
 from airflow_provider_popin.client.errors import PopinError
@@ -24,6 +25,7 @@ from airflow_provider_popin.sync.report import Report
 from airflow_provider_popin.sync.settings import Prior, RunIdentity, SyncSettings
 from tests.faults.ledger_view import LedgerView
 from tests.faults.people import Row
+from tests.faults.worker import Task, Worker
 
 SOURCE = "crm.leads"
 
@@ -81,6 +83,7 @@ class World:
         self.ledger = LedgerView(ledger_url)
         self.runs: list[Run] = []
         self.log: list[str] = []
+        self._engines: list[Engine] = []
         self.config = ClientConfig(
             **{
                 "base_url": sandbox.url,
@@ -96,18 +99,27 @@ class World:
 
     def settings(self, **changes: Any) -> SyncSettings:
         """Settings of a run that holds nothing back, with changes."""
-        defaults: dict[str, Any] = {
+        return SyncSettings(**(self._defaults() | changes))
+
+    def _defaults(self) -> dict[str, Any]:
+        return {
             "source": SOURCE,
             "max_concurrency": 4,
             "requests_per_second": self.config.requests_per_second,
             "max_in_doubt": 1000,
             "max_rejected_ratio": 1.0,
         }
-        return SyncSettings(**(defaults | changes))
 
     def open_ledger(self) -> Ledger:
         """The ledger, over a connection pool of its own."""
-        return Ledger.open(sa.create_engine(self.ledger_url, future=True))
+        engine = sa.create_engine(self.ledger_url, future=True)
+        self._engines.append(engine)
+        return Ledger.open(engine)
+
+    def close(self) -> None:
+        """Close all connections to the ledger."""
+        for engine in self._engines:
+            engine.dispose()
 
     def sync(
         self,
@@ -168,6 +180,31 @@ class World:
                 run.error = error
         return run
 
+    def task(self, folder: Path, *, dag_run: str = "dag/one/sync", **options: Any) -> Task:
+        """A run, for a process of its own.
+
+        :param folder: for what it writes
+        :param options: of :class:`.worker.Task`, or settings
+        """
+        own = {name: options.pop(name) for name in list(options) if name in Task.__dataclass_fields__}
+        values: dict[str, Any] = {
+            "ledger_url": self.ledger_url,
+            "config": {each.name: getattr(self.config, each.name) for each in fields(self.config)},
+            "settings": self._defaults() | options,
+            "rows": self.rows,
+        }
+        return Task(folder=str(folder), dag_run=dag_run, **(values | own))
+
+    def take_over(self, worker: Worker) -> Run:
+        """Keep what a worker told that has ended, for the invariants."""
+        lines = worker.lines()
+        run = Run(rows=len(worker.task.rows), lines=lines)
+        if lines is None:
+            run.error = RuntimeError(f"ended with {worker.wait()}")
+        self.log.append(worker.told())
+        self.runs.append(run)
+        return run
+
     def settle(self, runs: int = 1, **options: Any) -> Run:
         """Faults are over, time passes, and the next Dag runs pick up what is left.
 
@@ -204,6 +241,3 @@ class _Keeper(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         self._lines.append(self.format(record))
-
-
-MIN_NOTICE = timedelta(minutes=30)
