@@ -1,0 +1,274 @@
+"""Group commit: who is written together, in which order, and who hears what."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, replace
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from airflow_provider_popin.client.clock import boot_seconds
+from airflow_provider_popin.sync import ledger as ledger_module
+from airflow_provider_popin.sync.errors import LedgerError
+from airflow_provider_popin.sync.events import Answer
+from airflow_provider_popin.sync.ledger import Ledger, LedgerUnreachableError
+from airflow_provider_popin.sync.writer import Writer
+from tests.sync.ledgers import (
+    ACCOUNT,
+    Database,
+    add_lead,
+    booking_intent,
+    capture_intent,
+    captured,
+    lead_in,
+    planned,
+    record,
+    settled,
+)
+
+
+@dataclass
+class Commits:
+    """Counts the transactions of an engine."""
+
+    count: int = 0
+
+
+@contextmanager
+def counted(ledger: Ledger) -> Iterator[Commits]:
+    commits = Commits()
+
+    def commit(_: Connection) -> None:
+        commits.count += 1
+
+    sa.event.listen(ledger.engine, "commit", commit)
+    yield commits
+    sa.event.remove(ledger.engine, "commit", commit)
+
+
+@asynccontextmanager
+async def writing(ledger: Ledger) -> AsyncIterator[Writer]:
+    writer = Writer(ledger, ACCOUNT)
+    try:
+        yield writer
+    finally:
+        await asyncio.to_thread(writer.close)
+
+
+@asynccontextmanager
+async def busy(writer: Writer) -> AsyncIterator[None]:
+    """Keep the writer's thread in a transaction: what is handed in meanwhile gathers."""
+    entered, leave = threading.Event(), threading.Event()
+
+    def work(_: Connection) -> None:
+        entered.set()
+        leave.wait(10)
+
+    working = asyncio.create_task(writer.call(work))
+    await asyncio.to_thread(entered.wait, 10)
+    try:
+        yield
+    finally:
+        leave.set()
+        await working
+
+
+class TestGroups:
+    async def test_what_gathers_while_it_writes_shares_one_commit(self, ledger: Ledger) -> None:
+        keys = [add_lead(ledger, f"L{number}") for number in range(20)]
+        async with writing(ledger) as writer:
+            with counted(ledger) as commits:
+                async with busy(writer):
+                    waiting = [writer.apply(capture_intent(key)) for key in keys]
+                answers = await asyncio.gather(*waiting)
+            # One of the writer that was busy, one of all twenty intents.
+            assert commits.count == 2
+        assert [accepted for accepted, _ in answers] == [True] * 20
+        assert all(record(ledger, key).capture_state == "sending" for key in keys)
+
+    async def test_an_outcome_and_the_next_intent_share_one_commit(self, ledger: Ledger) -> None:
+        done, following = lead_in(ledger, "sending", "L1"), lead_in(ledger, "planned", "L2", seat=2)
+        async with writing(ledger) as writer:
+            with counted(ledger) as commits:
+                async with busy(writer):
+                    # Handed in at once, although nobody waits for them yet.
+                    outcome = writer.apply(settled(done, Answer.SUCCESS))
+                    intent = writer.apply(booking_intent(following))
+                assert (await outcome)[0]
+                assert (await intent)[0]
+            assert commits.count == 2
+
+    async def test_events_are_applied_in_the_order_they_came(self, ledger: Ledger) -> None:
+        key = add_lead(ledger)
+        async with writing(ledger) as writer, busy(writer):
+            waiting = [
+                writer.apply(event)
+                for event in (
+                    capture_intent(key),
+                    captured(key),
+                    planned(key),
+                    booking_intent(key),
+                    settled(key, Answer.SUCCESS),
+                )
+            ]
+        assert [(await answer)[0] for answer in waiting] == [True, True, True, True, True]
+        assert record(ledger, key).booking_state == "booked"
+
+    async def test_an_answer_is_given_after_the_commit(self, ledger: Ledger, database: Database) -> None:
+        key = add_lead(ledger)
+        other = Ledger.open(database.engine())
+        async with writing(ledger) as writer:
+            before = boot_seconds()
+            accepted, started = await writer.apply(capture_intent(key))
+            assert accepted
+            assert before <= started <= boot_seconds()
+            assert record(other, key).capture_state == "sending"
+
+    async def test_the_clock_of_an_intent_is_from_before_its_transaction(self, ledger: Ledger) -> None:
+        key = add_lead(ledger)
+        async with writing(ledger) as writer:
+            async with busy(writer):
+                handed_in = boot_seconds()
+                waiting = writer.apply(capture_intent(key))
+                await asyncio.sleep(0.05)
+            _, started = await waiting
+        assert started >= handed_in + 0.05
+
+    async def test_call_is_a_transaction_of_its_own(self, ledger: Ledger) -> None:
+        async with writing(ledger) as writer:
+            with counted(ledger) as commits:
+                assert await writer.call(lambda connection: connection.in_transaction()) is True
+            assert commits.count == 1
+
+
+class TestFailures:
+    @pytest.mark.postgres
+    async def test_nul_does_not_take_its_neighbours(self, postgres_database: Database) -> None:
+        """SQLite stores it."""
+        await self._one_is_poison(Ledger.open(postgres_database.engine()), "C\0")
+
+    async def test_half_a_character_does_not_take_its_neighbours(self, ledger: Ledger) -> None:
+        await self._one_is_poison(ledger, "C\ud800")
+
+    async def _one_is_poison(self, ledger: Ledger, poison: str) -> None:
+        keys = [lead_in(ledger, "capture_sending", f"L{number}") for number in range(3)]
+        async with writing(ledger) as writer:
+            async with busy(writer):
+                waiting = [
+                    writer.apply(captured(key, customer_id=poison if number == 1 else f"C{key}"))
+                    for number, key in enumerate(keys)
+                ]
+            told = await asyncio.gather(*waiting, return_exceptions=True)
+        assert isinstance(told[1], LedgerError)
+        assert not isinstance(told[1], LedgerUnreachableError)
+        assert poison not in str(told[1])
+        assert [answer[0] for answer in (told[0], told[2]) if isinstance(answer, tuple)] == [True, True]
+        assert [record(ledger, key).capture_state for key in keys] == ["captured", "sending", "captured"]
+
+    @pytest.mark.postgres
+    async def test_text_that_is_too_long_does_not_take_its_neighbours(
+        self, postgres_database: Database
+    ) -> None:
+        ledger = Ledger.open(postgres_database.engine())
+        good, bad = lead_in(ledger, "captured", "L1"), lead_in(ledger, "captured", "L2")
+        async with writing(ledger) as writer:
+            async with busy(writer):
+                first = writer.apply(replace(planned(bad, seat=2), slot_timezone="Z" * 65))
+                second = writer.apply(planned(good))
+            with pytest.raises(LedgerError, match="too long"):
+                await first
+            assert (await second)[0]
+
+    async def test_a_locked_database_fails_all_that_share_the_transaction(
+        self, sqlite_database: Database, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(ledger_module, "SQLITE_BUSY_SECONDS", 0.05)
+        ledger, other = Ledger.open(sqlite_database.engine()), Ledger.open(sqlite_database.engine())
+        keys = [add_lead(ledger, f"L{number}") for number in range(2)]
+        async with writing(ledger) as writer:
+            with other.write():
+                waiting = [writer.apply(capture_intent(key)) for key in keys]
+                told = await asyncio.gather(*waiting, return_exceptions=True)
+            assert [type(error) for error in told] == [LedgerUnreachableError] * 2
+            # On a fresh connection, as soon as the database answers again.
+            assert (await writer.apply(capture_intent(keys[0])))[0]
+
+    @pytest.mark.postgres
+    async def test_a_lost_connection_is_replaced(self, postgres_database: Database) -> None:
+        ledger = Ledger.open(postgres_database.engine())
+        key = add_lead(ledger)
+        async with writing(ledger) as writer:
+            process = await writer.call(
+                lambda connection: connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
+            )
+            with ledger.engine.connect() as other:
+                other.exec_driver_sql(f"SELECT pg_terminate_backend({process})")
+            with pytest.raises(LedgerUnreachableError):
+                await writer.apply(capture_intent(key))
+            assert (await writer.apply(capture_intent(key)))[0]
+
+    async def test_an_error_of_the_work_itself_is_passed_on(self, ledger: Ledger) -> None:
+        def fail(_: Connection) -> None:
+            raise ZeroDivisionError
+
+        async with writing(ledger) as writer:
+            with pytest.raises(ZeroDivisionError):
+                await writer.call(fail)
+            assert await writer.call(lambda _: 7) == 7
+
+    async def test_an_unforeseen_error_is_told_to_everybody(
+        self, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        keys = [add_lead(ledger, f"L{number}") for number in range(2)]
+
+        def fail(*_: object) -> list[bool]:
+            raise ZeroDivisionError
+
+        async with writing(ledger) as writer:
+            with monkeypatch.context() as patch:
+                patch.setattr(ledger, "apply", fail)
+                async with busy(writer):
+                    waiting = [writer.apply(capture_intent(key)) for key in keys]
+                told = await asyncio.gather(*waiting, return_exceptions=True)
+            assert [type(error) for error in told] == [ZeroDivisionError] * 2
+            assert (await writer.apply(capture_intent(keys[0])))[0]
+
+
+class TestEnds:
+    async def test_who_no_longer_waits_is_written_all_the_same(self, ledger: Ledger) -> None:
+        gone, stays = add_lead(ledger, "L1"), add_lead(ledger, "L2")
+        async with writing(ledger) as writer:
+            async with busy(writer):
+                cancelled = writer.apply(capture_intent(gone))
+                waiting = writer.apply(capture_intent(stays))
+                cancelled.cancel()
+            assert (await waiting)[0]
+        # Its intent is durable: unanswered, it will be in doubt, and nobody sends it twice.
+        assert record(ledger, gone).capture_state == "sending"
+
+    async def test_close_writes_what_was_handed_in(self, ledger: Ledger) -> None:
+        keys = [add_lead(ledger, f"L{number}") for number in range(5)]
+        writer = Writer(ledger, ACCOUNT)
+        entered, leave = threading.Event(), threading.Event()
+
+        def work(_: Connection) -> None:
+            entered.set()
+            leave.wait(10)
+
+        working = asyncio.create_task(writer.call(work))
+        await asyncio.to_thread(entered.wait, 10)
+        waiting = [writer.apply(capture_intent(key)) for key in keys]
+        closing = asyncio.create_task(asyncio.to_thread(writer.close))
+        leave.set()
+        await asyncio.gather(working, closing)
+        assert [accepted for accepted, _ in await asyncio.gather(*waiting)] == [True] * 5
+        assert all(record(ledger, key).capture_state == "sending" for key in keys)
+
+    async def test_a_writer_that_never_wrote_closes(self, ledger: Ledger) -> None:
+        async with writing(ledger):
+            pass
