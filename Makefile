@@ -18,18 +18,24 @@ LEADS ?=
 FIELD_MAP ?=
 REGION ?=
 export LEADS FIELD_MAP REGION
+# make up PORT=8090 SANDBOX_PORT=8091
+PORT ?= 8080
+SANDBOX_PORT ?= 8081
 
-.PHONY: help demo up test check format lint types test-3.3 test-2.11 coverage-3.3 wheel-test constraints clean
+.PHONY: help demo up distributed test check format lint types test-3.3 test-2.11 coverage-3.3 wheel-test test-scheduler constraints clean
 
 help:  ## This list
-	@grep -hE '^[a-z0-9.-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9.-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
 
 demo: $(VENV_3)/.installed  ## Book a sample CRM's leads in a local sandbox; LEADS=file.csv FIELD_MAP=json for your own
 	@$(PYTHON_3) -m scripts.demo $(if $(LEADS),--leads "$$LEADS") $(if $(FIELD_MAP),--field-map "$$FIELD_MAP") \
 		$(if $(REGION),--region "$$REGION")
 
 up: $(VENV_3)/.installed  ## Airflow's UI and scheduler on 127.0.0.1 with Dags, connections and sandbox; Ctrl-C ends it
-	@$(PYTHON_3) -m scripts.up
+	@$(PYTHON_3) -m scripts.up --port $(PORT) --sandbox-port $(SANDBOX_PORT)
+
+distributed: $(VENV_3)/.distributed  ## Celery, Redis, Postgres, two workers, one killed: is anybody booked twice?
+	@$(PYTHON_3) -m scripts.distributed
 
 test: test-3.3 test-2.11  ## The tests, on Airflow 3.3 and on 2.11
 
@@ -62,6 +68,9 @@ run-2.11: $(VENV_2)/.installed
 coverage-3.3: $(VENV_3)/.installed
 	$(PYTHON_3) -m pytest --cov --cov-report=term $(PYTEST)
 
+test-scheduler: $(VENV_3)/.installed  ## The examples under a whole Airflow with its scheduler; a task is killed in mid-run
+	$(PYTHON_3) -m pytest -m scheduler tests/scheduler $(PYTEST)
+
 wheel-test: $(VENV_3)/.installed  ## Build the wheel, install it into empty environments, ask Airflow about it
 	POPIN_PYTHON_FOR_AIRFLOW_2="$(PYTHON_FOR_2)" $(PYTHON_3) -m pytest -m wheel tests/packaging
 
@@ -69,11 +78,16 @@ constraints:  ## Resolve all dependencies anew and write constraints/ (needs uv)
 	$(PYTHON) -m scripts.update_constraints
 
 clean:  ## Remove the environments and everything else that make made
-	rm -rf $(VENV_3) $(VENV_2) .demo .up .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.* build dist
+	rm -rf $(VENV_3) $(VENV_2) .demo .up .distributed .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.* build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV_3)/.installed: constraints/airflow-3.3.txt $(INPUTS)
 	@bash scripts/venv.sh $(VENV_3) $< "$(PYTHON)"
+	@touch $@
+
+$(VENV_3)/.distributed: $(VENV_3)/.installed constraints/distributed/airflow-3.3.txt
+	@bash scripts/venv.sh $(VENV_3) constraints/airflow-3.3.txt "$(PYTHON)" \
+		--constraint constraints/distributed/airflow-3.3.txt "apache-airflow-providers-celery[redis]"
 	@touch $@
 
 $(VENV_2)/.installed: constraints/airflow-2.11.txt $(INPUTS)

@@ -79,7 +79,8 @@ def get_provider_info() -> dict[str, object]:
                         "label": "Postal code field",
                         "description": "The name under which Popin gets a lead's postal code.",
                         "schema": {
-                            "type": "string",
+                            # Null, for else the form marks it as required.
+                            "type": ["string", "null"],
                             "enum": ["pincode", "pin_code"],
                             "default": "pincode",
                         },

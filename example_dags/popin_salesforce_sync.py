@@ -72,7 +72,7 @@ with DAG(
     start_date=datetime(2025, 1, 1, tzinfo=UTC),
     catchup=False,
     max_active_runs=1,
-    default_args={"pool": "popin", "retries": 2, "retry_delay": timedelta(minutes=1)},
+    default_args={"pool": "popin", "retries": 2, "retry_delay": timedelta(minutes=2)},
     tags=["popin"],
     doc_md=__doc__,
 ) as dag:

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
 
 ROOT = Path(__file__).parents[1]
 API_KEY = "sandbox-api-key"
@@ -62,9 +63,12 @@ def connections(*, sandbox_url: str, ledger: Path, crm: Path) -> dict[str, dict[
     :param ledger: SQLite file of the ledger.
     :param crm: SQLite file of the CRM.
     """
+    address = urlsplit(sandbox_url)
     popin: dict[str, object] = {
         "conn_type": "popin",
-        "host": sandbox_url,
+        "host": f"{address.scheme}://{address.hostname}",
+        # The Test button of Airflow's connections page sends 0 for a port that is not there, and is refused.
+        "port": address.port,
         "login": SELLER_TOKEN,
         "password": API_KEY,
         # A name, since the sandbox's port may change between runs; and no rate limit, for it is our own.
@@ -83,3 +87,11 @@ def without_airflow(variables: Mapping[str, str]) -> dict[str, str]:
     :param variables: like ``os.environ``.
     """
     return {name: value for name, value in variables.items() if not name.startswith("AIRFLOW_")}
+
+
+def as_json(connections: Mapping[str, Mapping[str, object]]) -> str:
+    """Return connections as the text that ``airflow_contents`` reads.
+
+    :param connections: id to the fields of Airflow's JSON form.
+    """
+    return json.dumps({conn_id: dict(fields) for conn_id, fields in connections.items()})

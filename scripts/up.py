@@ -1,0 +1,167 @@
+"""``make up``: Airflow's UI and scheduler on this machine, with the examples and a sandbox, until Ctrl-C.
+
+Everything is new at each start, since the sandbox remembers nothing, and stays in ``.up`` for a look.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import logging
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from airflow_provider_popin.sandbox.server import SandboxServer
+from airflow_provider_popin.sandbox.settings import SandboxSettings
+from scripts import crm, local_airflow
+from scripts.standalone import PortTakenError, Standalone, StandaloneError, check_port
+
+EXAMPLES = local_airflow.ROOT / "example_dags"
+DEFAULT_PLACE = local_airflow.ROOT / ".up"
+# Without a Salesforce it could only fail.
+LEFT_OUT = frozenset({"popin_salesforce_sync.py"})
+# A lead of the file example in each of them, from the sample's columns.
+_FILE_COLUMNS = {
+    "Lead ID": "id",
+    "First Name": "first_name",
+    "Last Name": "last_name",
+    "Mobile": "mobile_phone",
+    "Phone": "other_phone",
+    "Email": "email",
+    "Country Code": "country",
+    "Source": "utm_source",
+}
+_FILE_ROWS = 40
+
+GUIDE = """
+Airflow is ready:   {url}   (no login; only this machine can reach it)
+Popin's stand-in:   {sandbox}/_sandbox/bookings   and   /_sandbox/stats
+
+What to click
+  1. Dags, popin_crm_sync: its switch unpauses it, and a first run starts by itself. Of the task sync_leads,
+     the log tells the counts, and the tab Storage holds the report. The CRM that it reads and writes:
+     sqlite3 {crm} "SELECT id, popin_state, popin_call_time FROM leads"
+  2. Dags, popin_one_lead: unpause it, then Trigger, and fill in the form. The tab Details of its task capture
+     has the button "Join call".
+  3. Admin, Connections: popin_default has a form of its own, and a Test button in the list.
+  4. Dags, popin_mapped_leads: the same for a handful. popin_file_sync: the leads of {file}
+
+Airflow's log: {log}
+Ctrl-C ends everything.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Start everything, wait for Ctrl-C, stop everything.
+
+    :param arguments: of the command line.
+    :return: exit code: 0 after Ctrl-C, 1 when Airflow fails, 2 when a port is taken.
+    """
+    given = _parser().parse_args(arguments)
+    # Whoever ends this process by another signal wants no Airflow to be left over either.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
+    try:
+        local_airflow.check_place(given.place)
+        for port in (given.port, given.sandbox_port):
+            check_port(port)
+        _up(given.place, given.port, given.sandbox_port)
+    except KeyboardInterrupt:
+        print("Everything is stopped.")
+    except PortTakenError as error:
+        print(
+            f"up: {error}. Is another `make up` running? Take others: "
+            f"make up PORT={given.port + 10} SANDBOX_PORT={given.sandbox_port + 10}",
+            file=sys.stderr,
+        )
+        return 2
+    except (StandaloneError, ValueError) as error:
+        print(f"up: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def make_standalone(place: Path, *, port: int, sandbox_url: str) -> Standalone:
+    """Fill a folder with all that the examples need, and return an Airflow that uses it.
+
+    :param place: what it holds is removed.
+    :param port: of Airflow's UI.
+    :param sandbox_url: where the sandbox listens.
+    """
+    if place.exists():
+        shutil.rmtree(place)
+    dags = place / "dags"
+    dags.mkdir(parents=True)
+    for file in sorted(EXAMPLES.glob("*.py")):
+        if file.name not in LEFT_OUT:
+            shutil.copy(file, dags)
+    crm.make_sample_crm(place / "crm.db")
+    make_leads_file(place / "leads.csv")
+    return Standalone(
+        home=place / "airflow",
+        dags=dags,
+        port=port,
+        connections=local_airflow.connections(
+            sandbox_url=sandbox_url, ledger=place / "ledger.db", crm=place / "crm.db"
+        ),
+        variables={
+            "popin_results": (place / "results").as_uri(),
+            "popin_leads_file": (place / "leads.csv").as_uri(),
+        },
+    )
+
+
+def make_leads_file(file: Path) -> None:
+    """Write some leads of the sample in the columns that ``popin_file_sync`` reads.
+
+    :param file: a CSV file to be made.
+    """
+    header, rows = crm.read_csv(crm.SAMPLE)
+    columns = [header.index(name) for name in _FILE_COLUMNS.values()]
+    with file.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(_FILE_COLUMNS)
+        writer.writerows([row[column] for column in columns] for row in rows[:_FILE_ROWS])
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m scripts.up", description=__doc__)
+    parser.add_argument("--port", type=int, default=8080, help="of Airflow's UI (%(default)s)")
+    parser.add_argument("--sandbox-port", type=int, default=8081, help="of the sandbox (%(default)s)")
+    parser.add_argument("--place", type=lambda text: Path(text).resolve(), default=DEFAULT_PLACE)
+    return parser
+
+
+def _up(place: Path, port: int, sandbox_port: int) -> None:
+    settings = SandboxSettings(
+        port=sandbox_port, api_key=local_airflow.API_KEY, token=local_airflow.SELLER_TOKEN
+    )
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    with SandboxServer(settings) as popin:
+        print(f"Airflow starts; that takes a minute. Its files are in {place}", flush=True)
+        airflow = make_standalone(place, port=port, sandbox_url=popin.url)
+        try:
+            with airflow:
+                guide = GUIDE.format(
+                    url=airflow.url,
+                    sandbox=popin.url,
+                    crm=place / "crm.db",
+                    file=place / "leads.csv",
+                    log=airflow.log,
+                )
+                print(guide, flush=True)
+                while True:
+                    airflow.check_alive()
+                    time.sleep(1)
+        except KeyboardInterrupt:
+            # A second Ctrl-C must not leave half of it running.
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            raise
+
+
+if __name__ == "__main__":
+    sys.exit(main())
