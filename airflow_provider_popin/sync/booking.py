@@ -16,7 +16,8 @@ from airflow_provider_popin.client.outcomes import Outcome
 from airflow_provider_popin.sync import ledger_queries, planner
 from airflow_provider_popin.sync.calendar_keeper import CalendarKeeper
 from airflow_provider_popin.sync.events import Answer, BookingState, Planned, Record, Released, Settled
-from airflow_provider_popin.sync.exchange_loop import ExchangeLoop, JobQueue
+from airflow_provider_popin.sync.exchange_loop import ExchangeLoop
+from airflow_provider_popin.sync.job_queue import JobQueue
 from airflow_provider_popin.sync.jobs import BookingJob, Job, Sending
 from airflow_provider_popin.sync.ledger import Ledger, chunks, locked
 from airflow_provider_popin.sync.planner import Waiting

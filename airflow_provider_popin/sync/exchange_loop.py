@@ -14,7 +14,10 @@ import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Protocol
+from functools import partial
+from typing import Protocol, TypeVar
+
+from sqlalchemy.engine import Connection
 
 from airflow_provider_popin.client.aiohttp_sender import AiohttpSender
 from airflow_provider_popin.client.clock import boot_seconds
@@ -24,10 +27,13 @@ from airflow_provider_popin.client.outcomes import Outcome, Verdict, classify, e
 from airflow_provider_popin.client.retrying import MAX_RETRY_AFTER_SECONDS, MAX_TRIES, backoff_seconds
 from airflow_provider_popin.sync.errors import LedgerError
 from airflow_provider_popin.sync.events import Answer, Settled
+from airflow_provider_popin.sync.job_queue import JobQueue
 from airflow_provider_popin.sync.jobs import BookingJob, CaptureJob, Job, Sending
-from airflow_provider_popin.sync.ledger import LedgerUnreachableError
+from airflow_provider_popin.sync.ledger import Ledger, LedgerUnreachableError, locked
 from airflow_provider_popin.sync.stop_switch import StopSwitch
 from airflow_provider_popin.sync.writer import Applied, Writer
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +46,7 @@ MOST_TRIES = 20
 # How long an outcome that the ledger does not take is kept and tried again.
 KEEP_OUTCOME_SECONDS = 60.0
 KEEP_OUTCOME_HURRY_SECONDS = 1.0
+KEEP_OUTCOME_PAUSE_SECONDS = 0.2
 DRAIN_SECONDS = 3.0
 
 
@@ -74,43 +81,12 @@ class _Settling:
     committed: Awaitable[Applied]
 
 
-class JobQueue:
-    """Jobs for the workers, bounded, with an end.
-
-    :param size: how many jobs may wait
-    """
-
-    def __init__(self, size: int) -> None:
-        self._queue: asyncio.Queue[Job | None] = asyncio.Queue(size)
-
-    async def put(self, job: Job) -> None:
-        """Hand in a job; waits while the queue is full."""
-        await self._queue.put(job)
-
-    async def end(self) -> None:
-        """No more jobs will come."""
-        await self._queue.put(None)
-
-    def next_now(self) -> Job | None:
-        """A job that is waiting, or None."""
-        if self._queue.empty():
-            return None
-        return self._checked(self._queue.get_nowait())
-
-    async def next(self) -> Job | None:
-        """The next job; None at the end."""
-        return self._checked(await self._queue.get())
-
-    def _checked(self, job: Job | None) -> Job | None:
-        if job is None:
-            self._queue.put_nowait(None)  # for the other workers; there is room, one was just taken
-        return job
-
-
 class ExchangeLoop:
     """Sends jobs, ``max_concurrency`` at once.
 
     :param sender: the HTTP sender
+    :param ledger: where the leads are
+    :param account: the account's name in it
     :param writer: the ledger's writer
     :param limiter: the rate limit of the connection
     :param config: the connection
@@ -123,6 +99,8 @@ class ExchangeLoop:
         self,
         *,
         sender: AiohttpSender,
+        ledger: Ledger,
+        account: str,
         writer: Writer,
         limiter: RateLimiter,
         config: ClientConfig,
@@ -132,6 +110,8 @@ class ExchangeLoop:
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._sender = sender
+        self._ledger = ledger
+        self._account = account
         self._writer = writer
         self._limiter = limiter
         self._config = config
@@ -262,12 +242,25 @@ class ExchangeLoop:
         """Nothing was sent for this intent: without saying so, the lead would end in doubt for no reason."""
         try:
             accepted, _ = await intent
-            if accepted:
-                job.attempt += 1
-                unsent = Outcome(Verdict.NOT_SENT, reason="stopped")
-                await self._writer.apply(job.settled(unsent, self._sending))
+        except LedgerUnreachableError:
+            accepted = True  # for all that is known: a commit may work without its answer
+        except LedgerError:
+            return
+        if not accepted:
+            return
+        job.attempt += 1
+        event = job.settled(Outcome(Verdict.NOT_SENT, reason="stopped"), self._sending)
+        unsend = partial(self._unsend, event=event)
+        try:
+            await self._insist(lambda: self._writer.call(unsend))
         except LedgerError as error:
             log.warning("The %s was not sent, and the ledger cannot be told: %s", job.describe(), error)
+
+    def _unsend(self, connection: Connection, event: Settled) -> None:
+        record = locked(connection, [event.id]).get(event.id)
+        # If the intent was not committed after all, the same attempt number may be another run's by now.
+        if record is not None and record.claim_owner == self._sending.owner:
+            self._ledger.apply(connection, self._account, [event])
 
     async def _exchange(self, job: Job, started: float) -> Outcome:
         if self._switch.stopped:
@@ -345,18 +338,21 @@ class ExchangeLoop:
             settling.job.describe(),
             _detail(settling.event),
         )
-        kept_since = boot_seconds()
+        accepted, _ = await self._insist(lambda: self._writer.apply(settling.event))
+        log.info("The ledger has taken the outcome of the %s.", settling.job.describe())
+        return accepted
+
+    async def _insist(self, tell: Callable[[], Awaitable[T]]) -> T:
+        """Tell the ledger again and again, until it listens or patience ends."""
+        since = boot_seconds()
         while True:
             patience = KEEP_OUTCOME_HURRY_SECONDS if self._switch.hurry else KEEP_OUTCOME_SECONDS
             try:
-                accepted, _ = await self._writer.apply(settling.event)
+                return await tell()
             except LedgerUnreachableError:
-                if boot_seconds() - kept_since > patience:
+                if boot_seconds() - since > patience:
                     raise
-                await asyncio.sleep(0.2)
-            else:
-                log.info("The ledger has taken the outcome of the %s.", settling.job.describe())
-                return accepted
+                await asyncio.sleep(KEEP_OUTCOME_PAUSE_SECONDS)
 
 
 def _detail(event: Settled) -> str:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import uuid
 from collections.abc import Sequence
+from functools import partial
 
 from sqlalchemy.engine import Connection
 
@@ -19,7 +20,7 @@ from airflow_provider_popin.sync.booking import BookingDesk
 from airflow_provider_popin.sync.calendar_keeper import CalendarKeeper
 from airflow_provider_popin.sync.errors import LedgerError
 from airflow_provider_popin.sync.events import Claimed, Record
-from airflow_provider_popin.sync.exchange_loop import ExchangeLoop, JobQueue
+from airflow_provider_popin.sync.exchange_loop import ExchangeLoop
 from airflow_provider_popin.sync.intake import (
     Admission,
     Admitted,
@@ -29,6 +30,7 @@ from airflow_provider_popin.sync.intake import (
     capture_job,
     waiting_for,
 )
+from airflow_provider_popin.sync.job_queue import JobQueue
 from airflow_provider_popin.sync.jobs import Sending
 from airflow_provider_popin.sync.ledger import Ledger
 from airflow_provider_popin.sync.progress import Progress
@@ -104,6 +106,8 @@ class Session:
         await self._keeper.refresh()
         self._loop = ExchangeLoop(
             sender=self._sender,
+            ledger=self._ledger,
+            account=self._account,
             writer=self._writer,
             limiter=limiter,
             config=self._config,
@@ -151,9 +155,7 @@ class Session:
 
         :return: how many were claimed
         """
-        live = self._situation.live_owners
-        events = [Claimed(r.id, r.attempt, self._sending.owner, live, r.wish, r.fingerprint) for r in records]
-        accepted = await self._writer.call(lambda c: self._ledger.apply(c, self._account, events))
+        accepted = await self._writer.call(partial(self._claim, records=records))
         claimed = [record for record, ok in zip(records, accepted, strict=True) if ok]
         for record in claimed:
             wish = BookingWish.from_json(record.wish) if record.wish else BookingWish()
@@ -210,6 +212,12 @@ class Session:
                 await asyncio.to_thread(self._writer.close)
             if hasattr(self, "_sender"):
                 await self._sender.__aexit__(None, None, None)
+
+    def _claim(self, connection: Connection, records: Sequence[Record]) -> list[bool]:
+        live = ledger_queries.live_owners(connection)
+        owner = self._sending.owner
+        events = [Claimed(r.id, r.attempt, owner, live, r.wish, r.fingerprint) for r in records]
+        return self._ledger.apply(connection, self._account, events)
 
     def _begin(self, connection: Connection) -> Situation:
         guards.guard_source(
