@@ -74,7 +74,7 @@ def test_processes_that_are_killed_at_any_time_book_nobody_twice(
 
     while time.monotonic() < ends:
         rounds += 1
-        world.rows = lead_rows(25 * rounds)
+        world.rows = [*lead_rows(25 * rounds)]
         world.sandbox.set_faults(*faults_with_much_of("500_after_commit"), seed=rounds)
         running: list[Worker] = []
         for _ in range(dice.choice([1, 1, 2])):
