@@ -26,7 +26,7 @@ from airflow_provider_popin.sync.ledger import Ledger
 ACCOUNT, SOURCE, RUN = "shop", "crm.leads", "dag/run 1/task"
 OWNER = "00000000-0000-0000-0000-00000000000a"
 SLOT = 1_900_000_800
-TIME, ZONE = "Thu, 18 Mar 2030 01:10 AM", "Asia/Kolkata"
+TIME, ZONE = "Sun, 17 Mar 2030 11:30 PM", "Asia/Kolkata"
 
 
 @dataclass(frozen=True)
