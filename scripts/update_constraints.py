@@ -12,24 +12,46 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 AIRFLOWS = {"3.3": ("3.11", "3.12", "3.13"), "2.11": ("3.11", "3.12")}
+# What `make distributed` installs besides, into the environment of the first Airflow above.
+DISTRIBUTED = "apache-airflow-providers-celery[redis]"
 # They come with an environment, and no package of ours needs a certain one.
 NOT_PINNED = frozenset({"setuptools", "wheel"})
 HEADER = (
     "# What `make` installs with Airflow {}: runtime, extras and test tools. "
     "`make constraints` writes it anew.\n"
 )
+DISTRIBUTED_HEADER = (
+    "# What `make distributed` adds to airflow-{}.txt: Airflow's Celery provider with its Redis client.\n"
+)
 
 
 def main() -> None:
-    """Write one file per Airflow version."""
+    """Write one file per Airflow version, and one for what `make distributed` adds."""
     for airflow, pythons in AIRFLOWS.items():
         print(f"Airflow {airflow} on Python {', '.join(pythons)} ...", flush=True)
         pins = _lowest([_resolve([f"apache-airflow=={airflow}.*"], python) for python in pythons])
-        lines = "".join(f"{name}=={version}\n" for name, version in sorted(pins.items()))
         target = ROOT / "constraints" / f"airflow-{airflow}.txt"
-        target.write_text(HEADER.format(airflow) + lines)
+        _write(target, HEADER.format(airflow), pins)
         for python in pythons:
             _resolve(["--constraint", str(target)], python)
+    _write_distributed(*next(iter(AIRFLOWS.items())))
+
+
+def _write_distributed(airflow: str, pythons: tuple[str, ...]) -> None:
+    base = ROOT / "constraints" / f"airflow-{airflow}.txt"
+    known = set(base.read_text().splitlines())
+    arguments = ["--constraint", str(base), DISTRIBUTED]
+    pins = _lowest([_resolve(arguments, python) for python in pythons])
+    added = {name: version for name, version in pins.items() if f"{name}=={version}" not in known}
+    _write(
+        ROOT / "constraints" / "distributed" / f"airflow-{airflow}.txt",
+        DISTRIBUTED_HEADER.format(airflow),
+        added,
+    )
+
+
+def _write(target: Path, header: str, pins: dict[str, str]) -> None:
+    target.write_text(header + "".join(f"{name}=={version}\n" for name, version in sorted(pins.items())))
 
 
 def _resolve(arguments: list[str], python: str) -> dict[str, str]:

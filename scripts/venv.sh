@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
 # Make or update a virtual environment with the package (editable), its extras and the tools of development.
 #
-#   scripts/venv.sh DIRECTORY CONSTRAINTS PYTHON
+#   scripts/venv.sh DIRECTORY CONSTRAINTS PYTHON [MORE...]
 #
+# MORE are further arguments of the installer: requirements, and constraints of theirs.
 # Uses uv when it is on the PATH, else Python's own venv and pip.
 set -euo pipefail
 
 directory=$1 constraints=$2 python=$3
+shift 3
 what='.[postgres,salesforce,sandbox]'
 
 if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
@@ -20,7 +22,8 @@ started=$SECONDS
 if command -v uv >/dev/null; then
     echo "Installing into $directory with uv ($constraints) ..."
     [ -x "$directory/bin/python" ] || uv venv --quiet --python "$python" "$directory"
-    uv pip install --quiet --python "$directory/bin/python" --constraint "$constraints" --editable "$what" --group dev
+    uv pip install --quiet --python "$directory/bin/python" --constraint "$constraints" --editable "$what" --group dev \
+        "$@"
 else
     echo "Installing into $directory with pip ($constraints); the first time takes a few minutes ..."
     if ! [ -x "$directory/bin/python" ]; then
@@ -29,6 +32,6 @@ else
     fi
     pip=("$directory/bin/python" -m pip -qq --disable-pip-version-check install --constraint "$constraints")
     "${pip[@]}" --upgrade pip # older ones do not know dependency groups
-    "${pip[@]}" --editable "$what" --group dev
+    "${pip[@]}" --editable "$what" --group dev "$@"
 fi
 echo "Installed into $directory in $((SECONDS - started)) s."
