@@ -1,0 +1,459 @@
+"""The whole run without faults: every row ends in one result set, and every setting does what it says."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+import weakref
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from airflow_provider_popin.client.errors import PopinInputError
+from airflow_provider_popin.sync import engine, progress
+from airflow_provider_popin.sync.engine import LeadSync
+from airflow_provider_popin.sync.errors import LedgerError
+from airflow_provider_popin.sync.settings import RunIdentity, SyncSettings
+from airflow_provider_popin.sync.unreadable import Unreadable, UnreadableRow
+from airflow_provider_popin.sync.write_back import WriteBackError
+from tests.faults import conftest as fixtures
+from tests.faults.conftest import MakeWorld
+from tests.faults.invariants import check_invariants
+from tests.faults.people import Row, lead_row, lead_rows
+from tests.faults.world import Run
+
+make_world = fixtures.make_world
+ledger_url = fixtures.ledger_url
+_short_waits = fixtures._short_waits
+
+
+@fixtures.on_each_database
+def test_leads_become_calls_and_the_next_run_sends_nothing(make_world: MakeWorld) -> None:
+    world = make_world(25)
+
+    run = world.run("dag/0/sync")
+
+    assert run.counts() == {"booked": 25}
+    assert run.error is None
+    assert not run.problems
+    sent = len(world.sandbox.requests(endpoint="capture")), len(world.sandbox.requests(endpoint="schedule"))
+    assert sent == (25, 25)
+    again = world.run("dag/1/sync")
+    assert again.counts() == {"skipped": 25}
+    assert set(again.reasons.values()) == {"already_booked"}
+    assert world.sandbox.stats()["requests"]["schedule"] == 25
+    check_invariants(world)
+
+
+def test_counts_are_per_dag_run_over_all_of_its_tries(make_world: MakeWorld) -> None:
+    world = make_world(6)
+    world.run("dag/0/sync", limit=2, try_number=1)
+
+    retry = world.run("dag/0/sync", try_number=2)
+    cleared = world.run("dag/0/sync", try_number=3)
+
+    assert retry.counts() == {"booked": 6}
+    assert cleared.counts() == {"booked": 6}
+    assert world.sandbox.stats()["requests"]["schedule"] == 6
+    check_invariants(world)
+
+
+def test_every_row_is_in_one_result_set(make_world: MakeWorld) -> None:
+    late = {"latest": "2020-01-01T00:00:00+00:00"}
+    rows: list[Row] = [
+        lead_row(1, latest=None),
+        lead_row(2, mobile="ring me", latest=None),
+        lead_row(1, latest=None),
+        lead_row(3, lead_id="  ", latest=None),
+        UnreadableRow(Unreadable.ROW_TOO_SHORT),
+        lead_row(4, **late),
+        lead_row(5, mobile="+9112", latest=None),
+    ]
+    world = make_world(rows)
+    world.all_rows = [row for row in rows if row]
+    columns = ("lead_id", "name", "mobile", "email", "latest", "campaign.test_lead")
+
+    run = world.run(field_map={name: name for name in columns})
+
+    assert run.lines is not None
+    assert [(line["row"], line["result"], line["reason"]) for line in run.lines] == [
+        (1, "booked", None),
+        (2, "rejected", "phone_letters"),
+        (3, "skipped", "duplicate_lead_id"),
+        (4, "rejected", "lead_id_missing"),
+        (5, "rejected", "row_too_short"),
+        (6, "unassigned", "no_slot_in_window"),
+        (7, "rejected", "phone_invalid"),
+    ]
+    check_invariants(world)
+
+
+def test_a_corrected_row_is_tried_again_and_an_unchanged_one_is_not(make_world: MakeWorld) -> None:
+    world = make_world([lead_row(1, mobile="ring me"), lead_row(2, mobile="ring me too")])
+    assert world.run("dag/0/sync").counts() == {"rejected": 2}
+
+    world.rows[0] = lead_row(1)
+    run = world.run("dag/1/sync")
+
+    assert run.results == {"L001": "booked", "L002": "skipped"}
+    assert run.reasons["L002"] == "unchanged_since_rejection"
+    check_invariants(world)
+
+
+def test_a_limit_takes_the_first_leads_that_would_be_sent(make_world: MakeWorld) -> None:
+    world = make_world(6)
+    world.run("dag/0/sync", limit=2)
+    world.rows[2] = lead_row(3, mobile="ring me")
+
+    run = world.run("dag/1/sync", limit=2)
+
+    assert list(run.results.values()) == ["skipped", "skipped", "rejected", "booked", "booked", "pending"]
+    assert run.reasons["L006"] == "limit"
+    assert "L006#1" not in world.ledger.leads()
+    check_invariants(world)
+
+
+def test_a_limit_of_none_at_all_sends_nothing(make_world: MakeWorld) -> None:
+    world = make_world(3)
+
+    assert world.run(limit=0).counts() == {"pending": 3}
+
+    assert not world.sandbox.requests(endpoint="capture")
+
+
+def test_captured_leads_that_are_absent_are_told_and_booked_only_when_asked(make_world: MakeWorld) -> None:
+    world = make_world(5)
+    assert world.run("dag/0/sync", steps=("capture",)).counts() == {"captured": 5}
+    world.rows = world.rows[:2]
+
+    run = world.run("dag/1/sync")
+    assert run.report is not None
+    assert (run.report.unfinished_absent, run.report.carried_over) == (3, 0)
+    assert world.sandbox.stats()["bookings"] == 2
+
+    run = world.run("dag/2/sync", carry_over=True)
+    assert run.report is not None
+    assert (run.report.unfinished_absent, run.report.carried_over) == (3, 3)
+    assert world.sandbox.stats()["bookings"] == 5
+    check_invariants(world)
+
+
+def test_the_capture_step_alone(make_world: MakeWorld) -> None:
+    world = make_world(4)
+
+    assert world.run("dag/0/sync", steps=("capture",)).counts() == {"captured": 4}
+    assert world.run("dag/0/sync", steps=("capture",), try_number=2).counts() == {"captured": 4}
+    assert world.run("dag/1/sync", steps=("capture",)).counts() == {"skipped": 4}
+
+    assert world.sandbox.stats()["requests"]["capture"] == 4
+    assert not world.sandbox.requests(endpoint="schedule")
+    check_invariants(world)
+
+
+def test_the_schedule_step_alone_takes_customers_from_the_source(make_world: MakeWorld) -> None:
+    world = make_world(4)
+    world.run("dag/0/sync", steps=("capture",), source="forms")
+    customers = {lead["lead_id"]: lead["customer_id"] for lead in world.ledger.rows("popin_leads")}
+    rows: list[Row] = [{**row, "customer_id": customers[str(row["lead_id"])]} for row in world.rows]
+    other = make_world(rows, account="another")
+
+    run = other.run("dag/0/sync", steps=("schedule",))
+
+    assert run.counts() == {"booked": 4}
+    assert world.sandbox.stats()["requests"]["capture"] == 4
+    assert world.sandbox.stats()["bookings_per_customer_max"] == 1
+
+
+def test_a_customer_of_another_lead_is_refused(make_world: MakeWorld) -> None:
+    world = make_world(2)
+    world.run("dag/0/sync")
+    taken = world.ledger.leads()["L001#1"]["customer_id"]
+
+    run = world.run("dag/1/sync", rows=[lead_row(9, customer_id=taken)])
+
+    assert run.reasons == {"L009": "customer_id_of_other_lead"}
+    assert world.sandbox.stats()["bookings"] == 2
+
+
+def test_a_higher_generation_books_the_same_lead_again_once(make_world: MakeWorld) -> None:
+    world = make_world([lead_row(1, generation=1)])
+    world.run("dag/0/sync")
+    world.rows = [lead_row(1, generation=2), lead_row(1, generation=1)]
+
+    run = world.run("dag/1/sync")
+    world.run("dag/2/sync")
+
+    assert run.lines is not None
+    assert [(line["generation"], line["result"], line["reason"]) for line in run.lines] == [
+        (2, "booked", None),
+        (1, "skipped", "older_generation"),
+    ]
+    assert [booking["lead"] for booking in world.sandbox.bookings()] == ["L001#1", "L001#2"]
+    check_invariants(world)
+
+
+def test_a_higher_generation_waits_for_the_lower_one(make_world: MakeWorld) -> None:
+    world = make_world([lead_row(1, generation=1), lead_row(1, generation=2)])
+    world.sandbox.set_faults("schedule:500")
+
+    first = world.run("dag/0/sync")
+    second = world.settle()
+
+    assert first.lines is not None
+    assert [line["reason"] for line in first.lines][1] == "earlier_generation_unfinished"
+    assert second.lines is not None
+    assert [line["result"] for line in second.lines] == ["in_doubt", "pending"]
+    assert not world.sandbox.bookings()
+    check_invariants(world)
+
+
+def test_priorities_and_windows_reach_the_planner(make_world: MakeWorld) -> None:
+    tomorrow = datetime.now(UTC).replace(microsecond=0) + timedelta(days=2)
+    slots = ["Mon, 03 Jan 2028 10:00 AM", "Mon, 03 Jan 2028 10:15 AM"]
+    rows: list[Row] = [
+        lead_row(n, priority=n, earliest=tomorrow.isoformat(), hours_from=None, hours_to=None)
+        for n in range(1, 5)
+    ]
+    world = make_world(rows)
+    world.sandbox.reset(slots=slots)
+
+    run = world.run()
+
+    assert run.results == {"L001": "unassigned", "L002": "unassigned", "L003": "booked", "L004": "booked"}
+    assert set(run.reasons.values()) == {None, "slots_full"}
+    check_invariants(world)
+
+
+def test_a_missing_column_is_an_error_before_any_post(make_world: MakeWorld) -> None:
+    world = make_world(3)
+
+    run = world.run(field_map={"lead_id": "lead_id", "name": "Name", "mobile": "mobile"})
+
+    assert isinstance(run.error, PopinInputError)
+    assert "Name" in str(run.error)
+    assert not world.sandbox.requests(endpoint="capture")
+    check_invariants(world)
+
+
+class CountedRow(dict[str, object]):
+    """A row that can be counted while it lives."""
+
+
+def test_a_long_source_is_never_in_memory_as_a_whole(make_world: MakeWorld) -> None:
+    alive: weakref.WeakSet[CountedRow] = weakref.WeakSet()
+    most = 0
+
+    class Hashable(CountedRow):
+        __hash__ = object.__hash__  # type: ignore[assignment]
+
+    def source() -> Iterator[Row]:
+        nonlocal most
+        for number in range(8_000):
+            row = Hashable(lead_row(number))
+            alive.add(row)
+            most = max(most, len(alive))
+            yield row
+
+    world = make_world(0)
+    run = world.run(rows=source(), limit=100, steps=("capture",))
+
+    assert run.counts() == {"captured": 100, "pending": 7_900}
+    assert most <= 500
+
+
+def test_captures_hold_the_source_back(make_world: MakeWorld) -> None:
+    """A source is read no faster than Popin takes its leads."""
+    world = make_world(0)
+    world.sandbox.set_faults("capture:slow_before_commit(0.01)")
+    ahead: list[int] = []
+
+    def source() -> Iterator[Row]:
+        for number in range(500):
+            ahead.append(number - world.sandbox.stats()["committed"]["capture"])
+            yield lead_row(number)
+
+    world.run(rows=source(), steps=("capture",), max_concurrency=16)
+
+    assert max(ahead) <= 300
+
+
+def test_the_crm_is_told_every_change_once(make_world: MakeWorld) -> None:
+    world = make_world(4)
+    world.sandbox.set_faults("schedule:422@2", "schedule:500@3")
+    told: list[dict[str, Any]] = []
+
+    def write(batch: Sequence[Any]) -> None:
+        told.extend(dict(one) for one in batch)
+
+    first = world.run("dag/0/sync", max_concurrency=1, write_back=write)
+    second = world.run("dag/1/sync", max_concurrency=1, write_back=write)
+
+    assert [(one["lead_id"], one["state"]) for one in told] == [
+        ("L001", "booked"),
+        ("L002", "rejected"),
+        ("L003", "in_doubt"),
+        ("L004", "booked"),
+    ]
+    assert told[0]["call_time"].endswith("+05:30")
+    assert told[0]["join_url"].startswith("https://live.popin.to/")
+    assert first.report is not None
+    assert second.report is not None
+    assert (first.report.written_back, second.report.written_back) == (4, 0)
+
+
+def test_what_the_crm_did_not_take_is_told_again(make_world: MakeWorld) -> None:
+    world = make_world(4)
+    told: list[str] = []
+
+    def write(batch: Sequence[Any]) -> None:
+        if not told:
+            told.append(batch[1]["lead_id"])
+            raise WriteBackError("UPDATE failed", failed=[1])
+        told.extend(one["lead_id"] for one in batch)
+
+    first = world.run("dag/0/sync", write_back=write)
+    second = world.run("dag/1/sync", write_back=write)
+
+    assert told == ["L002", "L002"]
+    assert any("written back: leads" in p or "written back; leads: L002" in p for p in first.problems)
+    assert not second.problems
+
+
+def test_results_that_cannot_be_written_fail_the_run_after_the_calls_are_safe(make_world: MakeWorld) -> None:
+    world = make_world(3)
+    run_of: list[object] = []
+
+    def refuse(lines: object) -> str:
+        run_of.append(lines)
+        raise OSError("the bucket is gone")
+
+    sync = LeadSync(
+        settings=world.settings(),
+        config=world.config,
+        ledger=world.open_ledger(),
+        run=RunIdentity(dag_run="dag/0/sync"),
+        results=refuse,
+    )
+    with pytest.raises(OSError, match="bucket"):
+        sync.run(iter(world.rows))
+
+    assert set(world.ledger.ended().values()) == {"booked"}
+    check_invariants(world)
+
+
+def test_a_dry_run_says_what_would_happen_and_does_nothing(make_world: MakeWorld) -> None:
+    world = make_world(4)
+
+    dry = world.run("dag/0/sync", dry_run=True)
+
+    assert dry.counts() == {"planned": 4}
+    assert not world.sandbox.requests(endpoint="capture")
+    assert not world.ledger.leads()
+    planned = [line["slot"] for line in dry.lines or ()]
+    wet = world.run("dag/0/sync")
+    assert [line["slot"] for line in wet.lines or ()] == planned
+
+
+def test_a_run_that_sends_needs_a_ledger() -> None:
+    from airflow_provider_popin.client.config import ClientConfig
+
+    with pytest.raises(LedgerError, match="needs a ledger"):
+        LeadSync(
+            settings=SyncSettings(source="crm.leads"),
+            config=ClientConfig(seller_token="5", api_key="no-key-at-all"),
+            ledger=None,
+            run=RunIdentity(dag_run="dag/0/sync"),
+        )
+
+
+def test_progress_is_told_while_a_run_takes_long(
+    make_world: MakeWorld, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(progress, "EVERY_SECONDS", 0.0)
+    caplog.set_level(logging.INFO)
+    world = make_world(3)
+    world.sandbox.set_faults("schedule:slow_after_commit(0.7)@2")
+
+    world.run(max_concurrency=1)
+
+    told = [record.getMessage() for record in caplog.records if "rows read" in record.getMessage()]
+    assert any("3 rows read, 3 captured, 1 booked, 2 left to book, 0 in doubt" in line for line in told)
+
+
+def test_the_same_phone_on_two_leads_is_counted_and_both_are_called(make_world: MakeWorld) -> None:
+    rows = lead_rows(3)
+    rows[1]["mobile"] = rows[0]["mobile"]
+    world = make_world([*rows])
+
+    run = world.run()
+
+    assert run.report is not None
+    assert run.report.shared_phones == 1
+    assert run.counts() == {"booked": 3}
+    check_invariants(world)
+
+
+def test_the_report_survives_json_and_names_the_ledger(make_world: MakeWorld) -> None:
+    world = make_world(2)
+
+    first = world.run("dag/0/sync").report
+    second = world.run("dag/1/sync").report
+
+    assert first is not None
+    assert second is not None
+    assert json.loads(json.dumps(first.to_xcom()))["ledger_id"] == second.ledger_id
+    assert first.ledger_sequence is not None
+    assert second.ledger_sequence is not None
+    assert second.ledger_sequence > first.ledger_sequence
+
+
+def test_the_rate_limit_holds_for_all_endpoints(make_world: MakeWorld) -> None:
+    world = make_world(8, requests_per_second=20.0)
+
+    run = world.run(requests_per_second=20.0, max_concurrency=8)
+
+    assert run.counts() == {"booked": 8}
+    assert world.sandbox.stats()["peak_requests_per_second"]["all"] <= 20 * 1.1 + 1
+    assert world.sandbox.stats()["requests"]["all"] == 18
+    check_invariants(world)
+
+
+def test_no_more_requests_than_allowed_are_under_way(make_world: MakeWorld) -> None:
+    world = make_world(24)
+    world.sandbox.reset(latency_ms=10)
+
+    world.run(max_concurrency=3)
+
+    assert world.sandbox.stats()["max_concurrency"]["all"] <= 3
+
+
+def test_leads_that_another_live_run_has_claimed_are_left_to_it(make_world: MakeWorld) -> None:
+    """Also where that run began after this one: its claims are as good."""
+    world = make_world(3)
+    early = make_world(3, account=world.config.account)
+    world.sandbox.set_faults("capture:slow_after_commit(0.5)@1")
+    later: list[Run] = []
+
+    def source() -> Iterator[Row]:
+        late = threading.Thread(target=lambda: later.append(world.run("dag/late/sync", max_concurrency=1)))
+        late.start()
+        while not world.sandbox.stats()["committed"]["capture"]:
+            time.sleep(0.01)
+        yield from early.rows
+
+    run = early.run("dag/early/sync", rows=source())
+    while not later:
+        time.sleep(0.01)
+
+    assert set(run.reasons.values()) == {"claimed_elsewhere"}
+    assert run.counts() == {"pending": 3}
+    assert later[0].counts() == {"booked": 3}
+    check_invariants(world)
+
+
+def test_the_stop_fits_into_what_airflow_grants() -> None:
+    assert engine.STOP_SECONDS < 5
