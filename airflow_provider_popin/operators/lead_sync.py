@@ -22,7 +22,7 @@ from airflow_provider_popin.operators._switches import read_dry_run, read_limit
 from airflow_provider_popin.operators._write_back import SqlWriteBack, check_write_back_sql
 from airflow_provider_popin.operators.failures import ledger_error, task_error
 from airflow_provider_popin.operators.templated import optional_hours, optional_instant
-from airflow_provider_popin.sync.errors import LedgerError
+from airflow_provider_popin.sync.errors import LedgerError, SyncStoppedError
 from airflow_provider_popin.sync.field_map import FieldMap
 from airflow_provider_popin.sync.settings import RunIdentity, SyncSettings
 
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from airflow_provider_popin.sync.report import Report
 
 DEFAULT_LEDGER: Final = "popin_ledger"
+_KILLED: Final = "the task was killed"
 _TEMPLATE_MARKS: Final = ("{{", "{%")
 _T = TypeVar("_T")
 
@@ -157,6 +158,7 @@ class PopinLeadSyncOperator(BaseOperator):
         self.results_path, self.results_conn_id = results_path, results_conn_id
         self.write_back_sql, self.write_back_conn_id = write_back_sql, write_back_conn_id
         self._sync: LeadSync | None = None
+        self._killed = False
         self._check_arguments()
         # As if `leads` were a template field, which it is not: rendered fields are stored and shown.
         XComArg.apply_upstream_relationship(self, leads)
@@ -181,14 +183,18 @@ class PopinLeadSyncOperator(BaseOperator):
             raise ledger_error(error, ledger_conn_id=self._ledger_id()) from error
         except PopinError as error:
             raise task_error(error, conn_id=self.popin_conn_id) from error
+        finally:
+            # In `dag.test()` the next try uses this very object.
+            self._sync, self._killed = None, False
         if problems := report.problems(settings):
             raise AirflowFailException("\n".join(problems))
         return report.to_xcom()
 
     def on_kill(self) -> None:
         """Stop at once: what is unanswered is committed as in doubt."""
+        self._killed = True
         if self._sync is not None:
-            self._sync.stop("the task was killed")
+            self._sync.stop(_KILLED)
 
     def _run(self, context: Context, settings: SyncSettings) -> Report:
         from airflow_provider_popin.sync.engine import LeadSync
@@ -207,6 +213,9 @@ class PopinLeadSyncOperator(BaseOperator):
                 write_back=self._write_back(stack),
                 results=self._results(run),
             )
+            if self._killed:
+                # Airflow 3 raises nothing in a task that it stops: without this, everything would be sent.
+                raise SyncStoppedError(_KILLED)
             rows = stack.enter_context(closing(self._rows(context)))
             leave_note(ti, dry_run=settings.dry_run, sending=True, report=newest)
             report = self._sync.run(rows)

@@ -376,6 +376,22 @@ class TestFailures:
     def test_on_kill_before_anything_runs(self) -> None:
         PopinLeadSyncOperator(task_id="sync", source="s", leads=[]).on_kill()
 
+    def test_a_task_killed_before_its_engine_runs_sends_nothing(
+        self, popin: SandboxServer, run_dag: Run, output: Output, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # Airflow 3 calls on_kill on SIGTERM and lets the task go on.
+        operators: list[PopinLeadSyncOperator] = []
+
+        def killed_here(operator: PopinLeadSyncOperator, stack: object) -> None:
+            operators.append(operator)
+            operator.on_kill()
+
+        monkeypatch.setattr(PopinLeadSyncOperator, "_write_back", killed_here)
+        assert state(run_dag(make_dag("sync_early_kill", leads=ROWS))) == "failed"
+        assert operators
+        assert "the task was killed" in output()
+        assert popin.stats()["requests"]["all"] == 0
+
 
 class TestPrivacy:
     def test_nothing_personal_is_left_behind(
