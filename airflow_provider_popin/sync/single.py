@@ -137,10 +137,11 @@ class _Booker:
         ledger_queries.expire(connection, self._ledger, self._account)
         ledger_queries.reclaim_planned(connection, self._ledger, self._account, self._sending.run)
         self._refuse_foreign_customer(connection)
-        record = self._record(connection)
-        if record.booking_state == BookingState.BOOKED:
-            self._check_same_time(record)
+        family = self._known(connection)
+        start = int(booking.slot.start.timestamp())
+        if any(r.booking_state == BookingState.BOOKED and r.slot_start == start for r in family):
             return None
+        record = family[-1]  # the newest generation
         self._refuse_held(record)
         ledger_queries.renew_lease(connection, self._sending.owner, self._sending.run, _LEASE_SECONDS)
         self._apply(connection, self._claim(connection, record))
@@ -167,14 +168,14 @@ class _Booker:
                     retry=False,
                 )
 
-    def _record(self, connection: Connection) -> Record:
-        """The newest generation of the lead, made if it is new."""
+    def _known(self, connection: Connection) -> Sequence[Record]:
+        """All generations of the lead; the first one is made if there is none."""
         booking = self._booking
         if not self._family(connection):
             ledger_queries.insert_leads(
                 connection, self._account, booking.source, [{"lead_id": booking.lead_id, "generation": 1}]
             )
-        return self._family(connection)[-1]
+        return self._family(connection)
 
     def _family(self, connection: Connection) -> Sequence[Record]:
         booking = self._booking
@@ -183,16 +184,14 @@ class _Booker:
         )
         return families.get(booking.lead_id, [])
 
-    def _check_same_time(self, record: Record) -> None:
-        if record.slot_start != int(self._booking.slot.start.timestamp()):
+    def _refuse_held(self, record: Record) -> None:
+        if record.booking_state == BookingState.BOOKED:
             when = record.slot_time or "a time that was forgotten on request"
             raise LeadHeldError(
                 f"{self._who()} is booked for {when} already; a booked call is never moved. To book the same "
                 "lead again on purpose, use the bulk job with a higher generation",
                 retry=False,
             )
-
-    def _refuse_held(self, record: Record) -> None:
         if CaptureState.SENDING in (record.capture_state, record.booking_state):
             raise LeadHeldError(f"{self._who()} is being sent by another task", retry=True)
         if record.booking_state == BookingState.IN_DOUBT:
