@@ -6,7 +6,7 @@
    and ``popin_ledger`` (SQLite or Postgres; the provider makes its tables there).
 2. The pool: ``airflow pools set popin 1 "Popin account"``.
 3. Let `pick_leads` read your leads. What it returns goes through XCom, so Airflow stores it: names
-   and numbers included.
+   and numbers included. The log would show it too, but for ``show_return_value_in_logs=False``.
 
 Mapping is for a handful. Each task costs a second or more, and Airflow maps 1,024 tasks at most;
 for more leads, and to keep them out of Airflow's database, see ``popin_crm_sync``.
@@ -31,7 +31,7 @@ from airflow_provider_popin.operators.popin import PopinCaptureOperator, PopinSc
 from airflow_provider_popin.sensors.popin import PopinSlotAvailabilitySensor
 
 
-@task
+@task(show_return_value_in_logs=False)
 def pick_leads() -> list[dict[str, str]]:
     """Return the leads: for a retry or a clear, the same ones in the same order."""
     return [

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_popin.sandbox.server import SandboxServer
+from tests.earlier_runs import forget_earlier_runs
 
 
 @pytest.fixture
@@ -25,14 +26,8 @@ def popin(
 
 @pytest.fixture(autouse=True)
 def no_earlier_runs(airflow_db: None) -> None:
-    """Let Airflow forget earlier runs: beside a new ledger they would mean that the old one was lost."""
-    from airflow.models.dagrun import DagRun
-    from airflow.utils.session import create_session
-    from sqlalchemy import delete
-
-    with create_session() as session:
-        forget = delete(DagRun).where(DagRun.dag_id.like("popin_%"))
-        session.execute(forget.execution_options(synchronize_session=False))
+    """Every test has a ledger of its own."""
+    forget_earlier_runs()
 
 
 @pytest.fixture

@@ -14,6 +14,8 @@ from tests.airflow_runs import states, xcom
 from tests.privacy import register_personal
 
 register_personal("Farah Testperson", "+1 202 555 0178", "farah.testperson@example.com")
+# The people of the mapped example.
+register_personal("Björn Exempel", "070-174 06 05", "Chloé Exemple", "01 99 00 12 34", "asha@example.com")
 pytestmark = pytest.mark.usefixtures("pool")
 
 CONF = {

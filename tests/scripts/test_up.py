@@ -1,0 +1,66 @@
+"""What ``make up`` does before it starts Airflow; ``tests/scheduler`` starts it."""
+
+from __future__ import annotations
+
+import csv
+import socket
+from pathlib import Path
+
+import pytest
+
+from example_dags import popin_file_sync
+from scripts import up
+from scripts.standalone import PortTakenError, check_port, free_port
+
+
+@pytest.mark.parametrize("option", ["--port", "--sandbox-port"])
+def test_taken_port_is_told_with_a_way_out(
+    option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = listener.getsockname()[1]
+        ports = {"--port": str(free_port()), "--sandbox-port": str(free_port()), option: str(port)}
+        arguments = [word for pair in ports.items() for word in pair]
+        assert up.main([*arguments, "--place", str(tmp_path / "up")]) == 2
+    assert f"port {port} of 127.0.0.1 is in use" in capsys.readouterr().err
+    assert not (tmp_path / "up").exists()
+
+
+def test_free_port_can_be_listened_on() -> None:
+    check_port(free_port())
+
+
+def test_port_in_use_has_its_number() -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        with pytest.raises(PortTakenError) as error:
+            check_port(listener.getsockname()[1])
+    assert error.value.port > 0
+
+
+def test_examples_have_what_they_ask_for(tmp_path: Path) -> None:
+    place = tmp_path / "up"
+    place.mkdir()
+    (place / "of an earlier start").touch()
+    airflow = up.make_standalone(place, port=8080, sandbox_url="http://127.0.0.1:8081")
+    assert sorted(path.name for path in airflow.dags.iterdir()) == sorted(
+        {path.name for path in up.EXAMPLES.glob("*.py")} - up.LEFT_OUT
+    )
+    assert airflow.connections.keys() == {"popin_default", "popin_ledger", "crm"}
+    assert not (place / "of an earlier start").exists()
+    with (place / "leads.csv").open(encoding="utf-8", newline="") as stream:
+        (header, *rows) = csv.reader(stream)
+    wanted = popin_file_sync.FIELD_MAP.values()
+    assert {name for value in wanted for name in ([value] if isinstance(value, str) else value)} <= {*header}
+    assert len(rows) == 40
+
+
+def test_place_that_airflow_cannot_work_in_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ports = ["--port", str(free_port()), "--sandbox-port", str(free_port())]
+    assert up.main([*ports, "--place", str(tmp_path / "100%")]) == 1
+    assert "its path holds %" in capsys.readouterr().err
