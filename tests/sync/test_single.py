@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -184,7 +185,7 @@ class TestBooked:
         sandbox.set_faults("schedule:422(agent)@1")
         with pytest.raises(PopinRejectedError):
             book()
-        sandbox.set_faults("schedule:429@1")
+        sandbox.set_faults("schedule:429(0)@1")
         with pytest.raises(PopinRateLimitError):
             book()
         assert record(ledger, key).booking_state == "waiting"
@@ -451,7 +452,7 @@ class TestLedgerTrouble:
         sandbox.set_faults("schedule:slow_before_commit(0.2)@1")
         with locked_while_answering(sandbox, sqlite_database) as release:
             # The second offer finds the lock gone.
-            monkeypatch.setattr("airflow_provider_popin.sync.single.time.sleep", lambda _: release.set())
+            monkeypatch.setattr(single, "time", SimpleNamespace(sleep=lambda _: release.set()))
             assert book_one(ledger=ledger, config=config, booking=booking, run=RUN).time
         assert state(ledger) == ("captured", "booked")
 
@@ -518,7 +519,7 @@ def test_a_permit_is_waited_for_before_the_lead_is_held(
             assert ledger_queries.live_owners(connection) == frozenset()
         real(seconds)
 
-    monkeypatch.setattr("airflow_provider_popin.sync.single.time.sleep", sleep)
+    monkeypatch.setattr(single, "time", SimpleNamespace(sleep=sleep))
     book_one(ledger=sqlite_ledger, config=slow, booking=booking, run=RUN)
     for _ in range(3):
         book_one(ledger=sqlite_ledger, config=slow, booking=booking, run=RUN)
