@@ -157,7 +157,9 @@ def _source_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("_source_hangs")
 def test_stopped_while_the_source_hangs(task: Supervised, sandbox: SandboxServer, ledger: LedgerView) -> None:
-    sandbox.set_faults(f"capture:slow_before_commit(20)@{ANSWERED + 1}-")
+    # So late that the whole first portion is handed over, and the engine asks the source for more.
+    answered = CHUNK_ROWS - CONCURRENCY - 2
+    sandbox.set_faults(f"capture:slow_before_commit(20)@{answered + 1}-")
     wait_for(lambda: _open(sandbox, ledger) == CONCURRENCY, 90, task.process)
 
     # Airflow 2 interrupts the source; Airflow 3 lets it hang, and kills the task.
@@ -165,8 +167,10 @@ def test_stopped_while_the_source_hangs(task: Supervised, sandbox: SandboxServer
 
     assert seconds < AIRFLOW_KILLS_AFTER + 5.0
     ended = Counter(ledger.ended().values())
-    assert (ended["captured"], ended["in_doubt"], ended["sending"]) == (ANSWERED, CONCURRENCY, 0)
-    assert sandbox.stats()["requests"]["capture"] == ANSWERED + CONCURRENCY, "sent after the stop"
+    assert (ended["captured"], ended["in_doubt"], ended["sending"]) == (answered, CONCURRENCY, 0)
+    assert sandbox.stats()["requests"]["capture"] == answered + CONCURRENCY, "sent after the stop"
+    killed = "SIGKILL" in task.told()
+    assert killed is airflow_runs.IS_AIRFLOW_3
 
 
 def _open(sandbox: SandboxServer, ledger: LedgerView) -> int:
