@@ -72,7 +72,12 @@ coverage-3.3: $(VENV_3)/.installed
 
 test-scheduler: $(VENV_3)/.installed  ## The examples under a whole Airflow with its scheduler; a task is killed in mid-run
 	$(PYTHON_3) -m pytest -m scheduler tests/scheduler $(PYTEST)
-	@[ -z "$(PYTHON_FOR_2)" ] || $(MAKE) --no-print-directory run-2.11 PYTEST="-m scheduler tests/scheduler $(PYTEST)"
+	@[ -z "$(PYTHON_FOR_2)" ] || $(MAKE) --no-print-directory scheduler-2.11
+
+# One after the other: they measure how long a stop takes.
+.PHONY: scheduler-2.11
+scheduler-2.11: $(VENV_2)/.installed
+	$(PYTHON_2) -m pytest -m scheduler tests/scheduler $(PYTEST)
 
 wheel-test: $(VENV_3)/.installed  ## Build the wheel, install it into empty environments, ask Airflow about it
 	POPIN_PYTHON_FOR_AIRFLOW_2="$(PYTHON_FOR_2)" $(PYTHON_3) -m pytest -m wheel tests/packaging
