@@ -4,6 +4,8 @@ PYTHON ?= python3
 
 VENV_3 := .venv-3.3
 VENV_2 := .venv-2.11
+VENV_BENCH := .venv-bench
+VENV_DRT := .venv-drt
 PYTHON_3 := $(VENV_3)/bin/python
 PYTHON_2 := $(VENV_2)/bin/python
 INPUTS := pyproject.toml airflow_provider_popin/__init__.py scripts/venv.sh
@@ -11,6 +13,8 @@ INPUTS := pyproject.toml airflow_provider_popin/__init__.py scripts/venv.sh
 # Airflow 2.11 does not run on Python 3.13 and newer: another Python on the PATH is taken, if there is one.
 PYTHON_FOR_2 = $(shell bash scripts/python_for_airflow_2.sh "$(PYTHON)")
 
+# make bench QUICK=1
+QUICK ?=
 # Options for pytest: make test PYTEST='-k slots -x'
 PYTEST ?=
 # As many processes as cores, within reason: each one has an Airflow and a Postgres of its own.
@@ -24,7 +28,7 @@ export LEADS FIELD_MAP REGION
 PORT ?= 8080
 SANDBOX_PORT ?= 8081
 
-.PHONY: help demo up distributed test check format lint types test-3.3 test-2.11 coverage-3.3 wheel-test test-scheduler constraints clean
+.PHONY: help demo up distributed bench test check format lint types test-3.3 test-2.11 coverage-3.3 wheel-test test-scheduler constraints clean
 
 help:  ## This list
 	@grep -hE '^[a-z0-9.-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -38,6 +42,10 @@ up: $(VENV_3)/.installed  ## Airflow's UI and scheduler on 127.0.0.1 with Dags, 
 
 distributed: $(VENV_3)/.distributed  ## Celery, Redis, Postgres, two workers, one killed: is anybody booked twice?
 	@$(PYTHON_3) -m scripts.distributed
+
+# QUICK=1: small runs that show that it works, in 3 minutes instead of 20; they are written to build/bench.
+bench: $(VENV_BENCH)/.installed  ## Speed and memory beside other ways to do it; writes docs/benchmarks.md
+	@$(VENV_BENCH)/bin/python -m benchmarks --drt $(VENV_DRT)/bin/python $(if $(QUICK),--quick --output build/bench)
 
 test: test-3.3 test-2.11  ## The tests, on Airflow 3.3 and on 2.11
 
@@ -86,7 +94,7 @@ constraints:  ## Resolve all dependencies anew and write constraints/ (needs uv)
 	$(PYTHON) -m scripts.update_constraints
 
 clean:  ## Remove the environments and everything else that make made
-	rm -rf $(VENV_3) $(VENV_2) .demo .up .distributed .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.* build dist
+	rm -rf $(VENV_3) $(VENV_2) $(VENV_BENCH) $(VENV_DRT) .demo .up .distributed .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.* build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV_3)/.installed: constraints/airflow-3.3.txt $(INPUTS)
@@ -96,6 +104,10 @@ $(VENV_3)/.installed: constraints/airflow-3.3.txt $(INPUTS)
 $(VENV_3)/.distributed: $(VENV_3)/.installed constraints/distributed/airflow-3.3.txt
 	@bash scripts/venv.sh $(VENV_3) constraints/airflow-3.3.txt "$(PYTHON)" \
 		--constraint constraints/distributed/airflow-3.3.txt "apache-airflow-providers-celery[redis]"
+	@touch $@
+
+$(VENV_BENCH)/.installed: constraints/airflow-3.3.txt $(wildcard benchmarks/requirements/*.txt) benchmarks/venv.sh $(INPUTS)
+	@bash benchmarks/venv.sh $(VENV_BENCH) $(VENV_DRT) $< "$(PYTHON)"
 	@touch $@
 
 $(VENV_2)/.installed: constraints/airflow-2.11.txt $(INPUTS)
