@@ -12,10 +12,9 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import requests
 
@@ -62,6 +61,7 @@ class Scene:
     :param services: its processes.
     :param databases: CRM and ledger.
     :param popin: the sandbox.
+    :param facts: the table.
     """
 
     cluster: Cluster
@@ -70,17 +70,22 @@ class Scene:
     popin: SandboxServer
     facts: list[Fact] = field(default_factory=list)
 
-    def wait(self, question: Any, seconds: float, what: str) -> None:
+    def wait(self, question: Callable[[], bool], seconds: float, what: str) -> None:
         """Wait for the answer yes.
 
-        :param question: a function without arguments.
+        :param question: asked every half second.
         :param seconds: how long at most.
         :param what: for the error.
         """
         wait_until(question, services=self.services, seconds=seconds, what=what)
 
     def tell(self, name: str, value: object, holds: bool | None = None) -> None:
-        """Add a line to the table."""
+        """Add a line to the table.
+
+        :param name: what was looked at.
+        :param value: what was seen.
+        :param holds: whether it is as promised; None for a mere figure.
+        """
         self.facts.append(Fact(name, value, holds))
 
 
