@@ -28,7 +28,7 @@ export LEADS FIELD_MAP REGION
 PORT ?= 8080
 SANDBOX_PORT ?= 8081
 
-.PHONY: help demo up distributed bench test check format lint types test-3.3 test-2.11 coverage-3.3 wheel-test test-scheduler constraints clean
+.PHONY: help demo up distributed bench soak test check format lint types test-3.3 test-2.11 coverage-3.3 wheel-test test-scheduler constraints clean
 
 help:  ## This list
 	@grep -hE '^[a-z0-9.-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -46,6 +46,9 @@ distributed: $(VENV_3)/.distributed  ## Celery, Redis, Postgres, two workers, on
 # QUICK=1: small runs that show that it works, in 3 minutes instead of 20; they are written to build/bench.
 bench: $(VENV_BENCH)/.installed  ## Speed and memory beside other ways to do it; writes docs/benchmarks.md
 	@$(VENV_BENCH)/bin/python -m benchmarks --drt $(VENV_DRT)/bin/python $(if $(QUICK),--quick --output build/bench)
+
+soak: $(VENV_3)/.installed  ## Random faults and kills for MINUTES (10), on SQLite and Postgres; counts broken promises
+	$(PYTHON_3) -m scripts.soak --minutes $(MINUTES)
 
 test: test-3.3 test-2.11  ## The tests, on Airflow 3.3 and on 2.11
 
