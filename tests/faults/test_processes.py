@@ -16,7 +16,7 @@ from tests.faults.test_mixed_faults import faults_with_much_of
 from tests.faults.worker import Worker, Workers
 
 CONCURRENCY = 4
-KILL_SECONDS = 8.0
+KILL_SECONDS = 3.0
 
 
 @on_each_database
@@ -45,7 +45,7 @@ def test_processes_at_once_share_the_leads(
 def test_processes_at_once_under_faults_keep_the_promise(
     make_world: MakeWorld, workers: Workers, tmp_path: Path
 ) -> None:
-    world = make_world(60)
+    world = make_world(40)
     world.sandbox.set_faults(*faults_with_much_of("422(time)"), seed=5)
 
     running = [
@@ -70,11 +70,11 @@ def test_processes_that_are_killed_at_any_time_book_nobody_twice(
     world.sandbox.reset(latency_ms=3, seats_per_slot=3)
     dice = random.Random(20261123)
     kills = rounds = 0
-    ends = time.monotonic() + KILL_SECONDS / 2
+    ends = time.monotonic() + KILL_SECONDS
 
     while time.monotonic() < ends:
         rounds += 1
-        world.rows = [*lead_rows(25 * rounds)]
+        world.rows = [*lead_rows(20 * rounds)]
         world.sandbox.set_faults(*faults_with_much_of("500_after_commit"), seed=rounds)
         running: list[Worker] = []
         for _ in range(dice.choice([1, 1, 2])):

@@ -144,12 +144,12 @@ def test_an_exception_in_the_waiting_thread_stops_the_run_in_order(
 def test_a_source_that_raises_in_mid_read_loses_nothing(
     make_world: MakeWorld, error: type[BaseException], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    world = make_world(500)
+    world = make_world(30)
     closed = []
 
     def source() -> Iterator[Row]:
         try:
-            yield from world.rows[:30]
+            yield from world.rows
             yield from [{} for _ in range(300)]
             raise error("the CRM is gone")
         finally:
@@ -161,7 +161,6 @@ def test_a_source_that_raises_in_mid_read_loses_nothing(
     assert closed == [True]
     assert not world.sandbox.bookings()
     assert set(world.ledger.ended().values()) <= {"captured", "new"}
-    world.rows = world.rows[:30]
     check_invariants(world)
     assert set(world.settle().results.values()) == {"booked"}
     check_invariants(world)

@@ -12,7 +12,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
@@ -24,6 +26,7 @@ import sqlalchemy as sa
 
 from airflow_provider_popin.client import retrying
 from airflow_provider_popin.client.config import ClientConfig
+from airflow_provider_popin.client.errors import PopinError
 from airflow_provider_popin.sync import exchange_loop
 from airflow_provider_popin.sync.engine import LeadSync
 from airflow_provider_popin.sync.errors import SyncError
@@ -81,7 +84,8 @@ class Worker:
     def wait(self) -> int:
         """Wait for its end.
 
-        :return: 0 after a run without an error, 1 after one with an error, minus the signal that killed it
+        :return: 0 after a run without an error, 1 after one with an error of ours, 2 after any other one,
+            minus the signal that killed it
         """
         if self.ended is None:
             self.ended = os.waitstatus_to_exitcode(int(self.workers.ask({"wait": self.pid})))
@@ -178,8 +182,11 @@ def _child(task: Task) -> int:
     with checkpoints(reach) if reach is not None else nullcontext():
         try:
             told = json.dumps(sync.run(iter(task.rows)).to_xcom())
-        except SyncError as error:
+        except (SyncError, PopinError) as error:
             told = f"{type(error).__name__}: {error}"
+        except Exception:  # noqa: BLE001 - told to the test
+            (folder / "told").write_text(traceback.format_exc())
+            return 2
     (folder / "told").write_text(told)
     return 0 if told.startswith("{") else 1
 
@@ -193,7 +200,8 @@ def _signaller(task: Task) -> Callable[[str], None] | None:
     def reach(name: str) -> None:
         reached[name] += 1
         if name == wanted and reached[name] == times:
-            os.kill(os.getpid(), task.signal_number)
+            # To this very thread, which then gets no further: sent to the process, another one would take it.
+            signal.pthread_kill(threading.get_ident(), task.signal_number)
 
     return reach
 
