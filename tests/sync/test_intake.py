@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 from sqlalchemy.engine import Connection
 
 from airflow_provider_popin.client.leads import make_lead
+from airflow_provider_popin.client.models import Slot
+from airflow_provider_popin.client.outcomes import Outcome, Verdict
 from airflow_provider_popin.sync import intake, ledger_queries
 from airflow_provider_popin.sync.admission import Action, ResultSet, Situation
 from airflow_provider_popin.sync.booking_wish import BookingWish
 from airflow_provider_popin.sync.events import Answer, Event, Settled, Step
 from airflow_provider_popin.sync.intake import Admission, Admitted, CaptureDesk, Limit, Row, capture_job
-from airflow_provider_popin.sync.jobs import Job
+from airflow_provider_popin.sync.jobs import BookingJob, Job
 from airflow_provider_popin.sync.ledger import Ledger
 from airflow_provider_popin.sync.rows import BadRow, LeadRow
 from tests.sync.ledgers import (
@@ -296,6 +299,29 @@ class TestDesk:
         assert isinstance(one.row, LeadRow)
         with pytest.raises(ValueError, match="nothing to capture"):
             capture_job(one.row, one.record)
+
+    async def test_a_lead_that_was_not_captured_goes_nowhere(
+        self, ledger: Ledger, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        (one,) = admit(ledger, good())
+        assert one.record is not None
+        assert isinstance(one.row, LeadRow)
+        desk, job = CaptureDesk(books=True, on_done=lambda *_: None), capture_job(one.row, one.record)
+        with caplog.at_level("INFO", logger=intake.__name__):
+            desk.refused(job)
+        assert "lead L1 is being sent by another run" in caplog.text
+        desk.dropped(job)
+        desk.in_doubt(job)
+        assert desk.waiting == []
+        taken = BookingJob(
+            record=1,
+            lead_id="L1",
+            attempt=1,
+            customer_id="C1",
+            slot=Slot(datetime(2025, 9, 25, tzinfo=UTC), "then"),
+            timezone="UTC",
+        )
+        assert not await desk.is_taken(taken, Outcome(Verdict.REJECTED, slot_blamed=True))
 
     def test_equal_wishes_share_one_window(self) -> None:
         first = intake.waiting_for(1, "L1", BookingWish(priority=1))

@@ -329,6 +329,13 @@ class TestLateSuccess:
         assert state_of(record) == "captured/booked"
         assert record.alarm
 
+    def test_while_a_doubt_is_sent_again_it_stays_the_doubt_of_its_run(self) -> None:
+        record = record_in("captured/in_doubt")
+        apply(record, events()["intent_resend"])
+        assert apply(record, events()["booking_success"])[0]
+        assert state_of(record) == "captured/sending"
+        assert (record.alarm, record.doubt_run) == (True, "earlier run")
+
     def test_a_booked_lead_stays_booked_and_raises_the_alarm(self) -> None:
         record = record_in("captured/booked")
         accepted, effects = apply(record, events(ATTEMPT - 1)["booking_success"])

@@ -253,7 +253,7 @@ class LeadsOnHoldOfFalliblePeople(Leads):
     may_resend = False
 
 
-_settings = settings(max_examples=160, stateful_step_count=30, deadline=None)
+_settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
 TestResending = Leads.TestCase
 TestResending.settings = _settings
 TestHolding = LeadsOnHold.TestCase
