@@ -183,6 +183,8 @@ class BookingDesk:
         self, connection: Connection, chosen: Sequence[tuple[int, Slot, int]], seats: Seats
     ) -> list[BookingJob]:
         records = locked(connection, [key for key, _, _ in chosen])
+        # A person may have had a lead forgotten since it was captured: nobody is left to be called.
+        chosen = [each for each in chosen if each[0] in records and records[each[0]].customer_id is not None]
         events = [
             Planned(
                 key,

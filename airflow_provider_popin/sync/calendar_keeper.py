@@ -68,6 +68,8 @@ class CalendarKeeper:
             except PopinAccessError as error:
                 self._switch.stop(error)
                 return
+            except SyncStoppedError:
+                return
             except PopinError as error:
                 log.warning("The slots could not be read again: %s", error)
 

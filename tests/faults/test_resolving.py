@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from airflow_provider_popin.sync import admin
 from tests.faults.conftest import MakeWorld
 from tests.faults.invariants import check_invariants
+from tests.faults.others import when
 from tests.faults.world import SOURCE, World
 
 
@@ -59,3 +62,21 @@ def test_what_a_person_calls_booked_is_never_sent_again(make_world: MakeWorld) -
     assert run.results == {"L001": "skipped", "L002": "in_doubt"}
     assert not world.sandbox.bookings()
     check_invariants(world, resolved_booked={"L001#1"})
+
+
+@pytest.mark.parametrize("lead", ["L001", "L003"])
+def test_a_lead_that_is_forgotten_in_mid_run_is_left_alone(make_world: MakeWorld, lead: str) -> None:
+    world = make_world(6)
+    world.sandbox.set_faults("capture:slow_after_commit(0.4)@6")
+
+    with when(
+        lambda: world.sandbox.stats()["committed"]["capture"] == 6,
+        lambda: admin.forget(world.open_ledger(), source=SOURCE, lead_id=lead),
+    ):
+        run = world.run(max_concurrency=1)
+
+    assert run.error is None
+    assert {name for name, result in run.results.items() if result != "booked"} == {lead}
+    assert run.counts() == {"booked": 5, "pending": 1}
+    assert not world.sandbox.bookings(lead=f"{lead}#1")
+    check_invariants(world)
