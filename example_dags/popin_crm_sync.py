@@ -80,7 +80,7 @@ with DAG(
     catchup=False,
     max_active_runs=1,
     params={"dry_run": Param(False, type="boolean", description="Plan and report, send nothing")},
-    # After 90 seconds the leads of a task that was killed are free for its retry.
+    # What a killed task was just sending counts as in doubt after 40 seconds; the retry takes over the rest.
     default_args={"pool": "popin", "retries": 2, "retry_delay": timedelta(minutes=2)},
     tags=["popin"],
     doc_md=__doc__,

@@ -22,8 +22,9 @@ started=$SECONDS
 if command -v uv >/dev/null; then
     echo "Installing into $directory with uv ($constraints) ..."
     [ -x "$directory/bin/python" ] || uv venv --quiet --python "$python" "$directory"
-    uv pip install --quiet --python "$directory/bin/python" --constraint "$constraints" --editable "$what" --group dev \
-        "$@"
+    # Compiled now, or every process of a demo or a test compiles Airflow again where bytecode is not written.
+    uv pip install --quiet --compile-bytecode --python "$directory/bin/python" --constraint "$constraints" \
+        --editable "$what" --group dev "$@"
 else
     echo "Installing into $directory with pip ($constraints); the first time takes a few minutes ..."
     if ! [ -x "$directory/bin/python" ]; then

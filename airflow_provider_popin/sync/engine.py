@@ -220,6 +220,7 @@ class LeadSync:
             writer=self._results,
             unfinished_reason="stopped" if self._switch.stopped else "too_many_in_doubt",
         )
+        report.seconds = round(self._progress.seconds(), 3)
         with ledger.write() as connection:
             report.in_doubt_open = ledger_queries.count_in_doubt(connection, account, source)
             report.in_doubt_this_run = ledger_queries.count_in_doubt(

@@ -81,18 +81,32 @@ def live_owners(connection: Connection) -> frozenset[str]:
     return frozenset(row[0] for row in connection.execute(query))
 
 
-def renew_lease(connection: Connection, owner: str, run: str, seconds: float) -> None:
+def renew_lease(connection: Connection, owner: str, run: str, seconds: float, *, try_number: int = 1) -> None:
     """Take or renew the lease of a run.
 
     :param owner: a fresh UUID for every run of the engine
-    :param run: the Dag run, for people who read the table
+    :param run: the Dag run, the same for all of its tries
     :param seconds: how long it holds from now
+    :param try_number: which try of the Dag run this is
     """
     deadline = clock(connection) + seconds
     connection.execute(
-        insert_ignoring(connection, schema.owners), {"owner": owner, "deadline": deadline, "run": run}
+        insert_ignoring(connection, schema.owners),
+        {"owner": owner, "deadline": deadline, "run": run, "try_number": try_number},
     )
     connection.execute(schema.owners.update().where(schema.owners.c.owner == owner).values(deadline=deadline))
+
+
+def end_leases_of_earlier_tries(connection: Connection, run: str, try_number: int) -> None:
+    """Take over from a try that was killed, without waiting for its lease to run out.
+
+    Should it live after all, it loses nothing but its turn: an intent needs the claim and the attempt number.
+
+    :param run: the Dag run
+    :param try_number: of the try that takes over
+    """
+    owners = schema.owners.c
+    connection.execute(schema.owners.delete().where(owners.run == run, owners.try_number < try_number))
 
 
 def end_lease(connection: Connection, ledger: Ledger, account: str, owner: str, run: str) -> None:

@@ -101,6 +101,7 @@ owners = sa.Table(
     sa.Column("owner", sa.String(36), primary_key=True),
     sa.Column("deadline", _Instant, nullable=False),
     sa.Column("run", sa.Text, nullable=False),
+    sa.Column("try_number", sa.Integer, nullable=False),
 )
 
 history = sa.Table(

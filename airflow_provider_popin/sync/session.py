@@ -229,8 +229,9 @@ class Session:
             prior=self._prior,
         )
         ledger_queries.expire(connection, self._ledger, self._account)
+        ledger_queries.end_leases_of_earlier_tries(connection, self._run.dag_run, self._run.try_number)
         ledger_queries.reclaim_planned(connection, self._ledger, self._account, self._run.dag_run)
-        ledger_queries.renew_lease(connection, self._sending.owner, self._run.dag_run, LEASE_SECONDS)
+        self._renew_lease(connection)
         self.run_row = ledger_queries.start_run(
             connection, self._settings.source, self._run.dag_run, self._run.try_number
         )
@@ -247,14 +248,19 @@ class Session:
         while True:
             await asyncio.sleep(RENEW_SECONDS)
             try:
-                await self._writer.call(
-                    lambda connection: ledger_queries.renew_lease(
-                        connection, self._sending.owner, self._run.dag_run, LEASE_SECONDS
-                    )
-                )
+                await self._writer.call(self._renew_lease)
             except LedgerError as error:
                 # Claims may lapse; the attempt numbers still keep two senders apart.
                 log.warning("The run's lease could not be renewed: %s", error)
+
+    def _renew_lease(self, connection: Connection) -> None:
+        ledger_queries.renew_lease(
+            connection,
+            self._sending.owner,
+            self._run.dag_run,
+            LEASE_SECONDS,
+            try_number=self._run.try_number,
+        )
 
     def _end_lease(self, connection: Connection) -> None:
         ledger_queries.end_lease(

@@ -101,6 +101,7 @@ class _Booker:
         self._config = config
         self._booking = booking
         self._account = config.account_key
+        self._run = run
         self._sending = Sending(str(uuid.uuid4()), run.dag_run, config.timeout_seconds)
 
     def book(self, prior: Prior) -> ScheduledCall:
@@ -135,6 +136,7 @@ class _Booker:
             prior=prior,
         )
         ledger_queries.expire(connection, self._ledger, self._account)
+        ledger_queries.end_leases_of_earlier_tries(connection, self._run.dag_run, self._run.try_number)
         ledger_queries.reclaim_planned(connection, self._ledger, self._account, self._sending.run)
         self._refuse_foreign_customer(connection)
         family = self._known(connection)
@@ -143,7 +145,13 @@ class _Booker:
             return None
         record = family[-1]  # the newest generation
         self._refuse_held(record)
-        ledger_queries.renew_lease(connection, self._sending.owner, self._sending.run, _LEASE_SECONDS)
+        ledger_queries.renew_lease(
+            connection,
+            self._sending.owner,
+            self._run.dag_run,
+            _LEASE_SECONDS,
+            try_number=self._run.try_number,
+        )
         self._apply(connection, self._claim(connection, record))
         return BookingJob(
             record=record.id,
