@@ -66,11 +66,13 @@ class Services:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """End everything: SIGTERM, then SIGKILL to whoever lingers."""
+        # Before anybody ends: a child with a session of its own is found by its parent only.
+        everybody = self._everybody()
         for process in self._started.values():
             with suppress(ProcessLookupError):
                 process.terminate()
-        psutil.wait_procs(self._everybody(), timeout=POLITE_SECONDS)
-        self._kill(self._everybody())
+        psutil.wait_procs(everybody, timeout=POLITE_SECONDS)
+        self._kill([*everybody, *self._everybody()])
         for process in self._started.values():
             process.wait()
 
