@@ -65,7 +65,11 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="small runs: does it work?")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="parts of it")
-    parser.add_argument("--drt", type=Path, help="interpreter of an environment with drt-core")
+    parser.add_argument(
+        "--drt",
+        type=lambda text: Path(text).absolute(),  # it is started in other directories
+        help="interpreter of an environment with drt-core",
+    )
     parser.add_argument("--output", type=Path, default=_ROOT / "docs", help="directory for the document")
     return parser
 

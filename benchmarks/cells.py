@@ -95,9 +95,9 @@ class Plan:
 
 
 FULL = Plan(
-    seconds_per_cell=9.0,
-    leads_without_latency=6_000,
-    most_leads=14_000,
+    seconds_per_cell=9.5,
+    leads_without_latency=5_000,
+    most_leads=10_240,
     repeats=3,
     mapped_leads=100,
     few=1_000,
