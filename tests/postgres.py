@@ -1,4 +1,4 @@
-"""Postgres for tests: the server of ``POPIN_TEST_POSTGRES``, or one of our own from installed programs."""
+"""Postgres for tests: the server of ``POPIN_TEST_POSTGRES``, or our own from the installed programs."""
 
 from __future__ import annotations
 
