@@ -26,7 +26,8 @@ def main(url: str) -> None:
     engine = sa.create_engine(url, future=True)
     ledger = Ledger.open(engine)
     path = engine.url.database or ""
-    room = os.path.getsize(path) + 30_000
+    files = [file for file in (path, path + "-wal") if os.path.exists(file)]
+    room = max(map(os.path.getsize, files)) + 30_000
     resource.setrlimit(resource.RLIMIT_FSIZE, (room, resource.RLIM_INFINITY))
     committed, error = 0, None
     while error is None and committed < 2_000:
