@@ -128,7 +128,8 @@ def test_a_process_that_was_paused_beyond_its_deadline_does_not_send(
     make_world: MakeWorld, workers: Workers, tmp_path: Path, step: str
 ) -> None:
     """A stopped container, a suspended laptop: when it comes back, another run has acted on its attempt."""
-    world = make_world(4, connect_timeout_seconds=0.1)
+    # Before the connection the sender looks at the clock; after it, the body does.
+    world = make_world(4, connect_timeout_seconds=0.1 if "unsent" in step else 5.0)
     worker = workers.start(
         world.task(
             tmp_path / "paused",
@@ -184,4 +185,35 @@ def test_a_process_that_was_paused_for_a_moment_sends_later(
 
     assert worker.wait() == 0
     assert set(world.take_over(worker).results.values()) == {"booked"}
+    check_invariants(world)
+
+
+def test_a_process_whose_leads_were_taken_over_while_it_was_paused_leaves_them_alone(
+    make_world: MakeWorld, workers: Workers, tmp_path: Path
+) -> None:
+    """Both have planned the same leads, and neither has sent: only the one that holds the claims may."""
+    world = make_world(3)
+    paused = []
+    for name in ("early", "late"):
+        task = world.task(
+            tmp_path / name,
+            dag_run=f"dag/{name}/sync",
+            max_concurrency=1,
+            signal_at=("planned:committed", 1),
+            signal_number=signal.SIGSTOP,
+        )
+        paused.append(workers.start(task))
+        paused[-1].wait_stopped()
+        if name == "early":
+            world.ledger.let_time_pass()
+    early, late = paused
+
+    early.send(signal.SIGCONT)
+    assert early.wait() == 0
+    assert not world.sandbox.requests(endpoint="schedule")
+    late.send(signal.SIGCONT)
+    assert late.wait() == 0
+
+    assert set(world.take_over(early).results.values()) == {"pending"}
+    assert set(world.take_over(late).results.values()) == {"booked"}
     check_invariants(world)
