@@ -87,6 +87,8 @@ def _verdict_line(findings: Findings) -> str:
 
 
 def _matrix(findings: Findings) -> str:
+    if not findings.matrix:
+        return ""
     text = _MATRIX.format(
         of_limit=bars.OF_THE_LIMIT,
         of_bare=bars.OF_THE_BARE_LOOP,
@@ -140,7 +142,7 @@ def _others(findings: Findings) -> str:
         ]
         for result in results
     ]
-    return _OTHERS + "\n" + _table(head, rows)
+    return _OTHERS + "\n" + _table(head, rows) if rows else ""
 
 
 def _growth(findings: Findings) -> str:
@@ -163,6 +165,8 @@ def _growth(findings: Findings) -> str:
 
 def _planner(findings: Findings) -> str:
     rows = [[f"{leads:,}", str(seats), f"{seconds:.2f}"] for leads, seats, seconds in findings.planner]
+    if not rows:
+        return ""
     return "## Planner\n\n2,000 slots; windows of many kinds.\n\n" + _table(
         ("Leads", "Seats per slot", "Seconds"), rows
     )
@@ -173,6 +177,8 @@ def _imports(findings: Findings) -> str:
         [what.what, f"{took:,.0f}", "" if what.target_ms is None else f"{what.target_ms:g}"]
         for what, took in findings.imports
     ]
+    if not rows:
+        return ""
     return _IMPORTS + "\n" + _table(("What", "Milliseconds", "At most"), rows)
 
 
