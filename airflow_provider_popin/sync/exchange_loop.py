@@ -326,6 +326,11 @@ class ExchangeLoop:
             accepted, _ = await settling.committed
         except LedgerUnreachableError as error:
             accepted = await self._keep(settling, error)
+        if not accepted and settling.event.answer is Answer.SUCCESS and isinstance(settling.job, BookingJob):
+            log.error(
+                "Popin confirmed the %s; the lead was deleted from the ledger meanwhile: its call exists.",
+                settling.job.describe(),
+            )
         if final or not accepted:
             desk.done(settling.job, settling.event, accepted)
         return accepted

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+import threading
+import time
 from collections.abc import Iterable, Iterator, Mapping
 
 import pytest
 
 from airflow_provider_popin.client.config import ClientConfig
 from airflow_provider_popin.sandbox.server import SandboxServer
-from airflow_provider_popin.sync import admin, reading
+from airflow_provider_popin.sync import admin, reading, schema
 from airflow_provider_popin.sync.engine import LeadSync
 from airflow_provider_popin.sync.ledger import Ledger
 from airflow_provider_popin.sync.settings import RunIdentity, SyncSettings
@@ -64,3 +67,24 @@ def test_it_is_not_booked_and_the_others_are(
     booked = {booking["customer_id"] for booking in sandbox.bookings()}
     assert customers["L001"] not in booked
     assert [line["result"] for line in lines] == ["pending", "booked", "booked"]
+
+
+def test_a_call_that_is_confirmed_for_a_deleted_lead_is_not_passed_over(
+    ledger: Ledger, sandbox: SandboxServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    sandbox.set_faults("schedule:slow_after_commit(0.3)")
+
+    def delete_what_was_sent() -> None:
+        deadline = time.monotonic() + 20
+        while not sandbox.bookings() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        with ledger.write() as connection:
+            connection.execute(schema.leads.delete())
+
+    person = threading.Thread(target=delete_what_was_sent)
+    person.start()
+    with caplog.at_level(logging.ERROR):
+        run(lead_rows(1), ledger, sandbox, dag_run="first")
+    person.join()
+    assert "booking of lead L001" in caplog.text
+    assert "deleted from the ledger" in caplog.text
