@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
+from airflow_provider_popin.client import retrying
 from airflow_provider_popin.client.errors import (
     PopinAccessError,
     PopinError,
@@ -172,7 +173,11 @@ def test_a_server_that_is_gone_in_mid_run_stops_it_and_the_next_run_goes_on(
     check_invariants(world)
 
 
-def test_a_server_that_comes_back_in_time_is_waited_for(make_world: MakeWorld) -> None:
+def test_a_server_that_comes_back_in_time_is_waited_for(
+    make_world: MakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retrying, "_LONGEST_WAIT_SECONDS", 0.5)
+    monkeypatch.setattr(retrying, "_FIRST_WAIT_SECONDS", 0.05)
     world = make_world(10)
     world.sandbox.set_faults("schedule:outage(0.03)@4", "capture:outage(0.03)@4")
 
