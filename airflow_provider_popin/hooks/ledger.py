@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from airflow.providers.common.compat.sdk import BaseHook, conf
+from airflow.providers.common.compat.sdk import AirflowException, BaseHook, conf
 
 from airflow_provider_popin.client.errors import PopinConfigError
 
@@ -45,7 +45,11 @@ def sql_engine(conn_id: str) -> Engine:
     from airflow.providers.common.sql.hooks.sql import DbApiHook
 
     connection = BaseHook.get_connection(conn_id)
-    hook = connection.get_hook()  # type: ignore[no-untyped-call]
+    try:
+        hook = connection.get_hook()  # type: ignore[no-untyped-call]
+    except AirflowException as error:
+        problem = f"is {connection.conn_type!r}, and no installed provider has a hook for it"
+        raise _config_error(conn_id, "conn_type", problem) from error
     if not isinstance(hook, DbApiHook):
         raise _config_error(conn_id, "conn_type", "names no SQL database")
     if connection.conn_type == "sqlite" and set(connection.host or "") & set("%?#"):

