@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import tempfile
 import time
@@ -34,6 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     :return: exit code: 1 where a full run stays below a bar or could not measure something
     """
     arguments = _parser().parse_args(argv)
+    # Ended from outside, it still ends the servers that it started.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     plan = QUICK if arguments.quick else FULL
     began = time.monotonic()
     programs = postgres.programs()
