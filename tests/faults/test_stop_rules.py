@@ -214,10 +214,13 @@ def test_a_spell_of_lost_answers_leaves_a_handful_in_doubt(make_world: MakeWorld
 def test_a_timezone_change_voids_the_plan(make_world: MakeWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calendar_keeper, "REFRESH_SECONDS", 0.05)
     world = make_world(5)
-    # While the answer of the second booking is under way, the list is read again: the seller is in New York.
-    world.sandbox.set_faults("schedule:slow_after_commit(0.3)@2", "slots:timezone_change@3-")
+    world.sandbox.set_faults("schedule:slow_after_commit(0.4)@2")
 
-    run = world.run(max_concurrency=1)
+    # While the answer of the second booking is under way, the list is read again: the seller is in New York.
+    with when(
+        lambda: len(world.sandbox.bookings()) == 2, lambda: world.sandbox.set_faults("slots:timezone_change")
+    ):
+        run = world.run(max_concurrency=1)
 
     assert statuses(run) == {"booked"}
     zones = [lead["slot_timezone"] for lead in world.ledger.leads().values()]

@@ -105,9 +105,10 @@ def test_an_access_error_at_a_list_of_slots_stops_the_bookings(
 ) -> None:
     monkeypatch.setattr(calendar_keeper, "REFRESH_SECONDS", 0.05)
     world = make_world(6)
-    world.sandbox.set_faults("slots:401@3-", "schedule:slow_after_commit(0.3)@2")
+    world.sandbox.set_faults("schedule:slow_after_commit(0.4)@2")
 
-    run = world.run(max_concurrency=1)
+    with when(lambda: len(world.sandbox.bookings()) == 2, lambda: world.sandbox.set_faults("slots:401")):
+        run = world.run(max_concurrency=1)
 
     assert isinstance(run.error, PopinAccessError)
     assert list(run.results.values()).count("booked") == 2
