@@ -4,12 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-import threading
-import time
-import weakref
-from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
 
@@ -19,12 +14,10 @@ from airflow_provider_popin.sync.engine import LeadSync
 from airflow_provider_popin.sync.errors import LedgerError
 from airflow_provider_popin.sync.settings import RunIdentity, SyncSettings
 from airflow_provider_popin.sync.unreadable import Unreadable, UnreadableRow
-from airflow_provider_popin.sync.write_back import WriteBackError
 from tests.faults import conftest as fixtures
 from tests.faults.conftest import MakeWorld
 from tests.faults.invariants import check_invariants
 from tests.faults.people import Row, lead_row, lead_rows
-from tests.faults.world import Run
 
 make_world = fixtures.make_world
 ledger_url = fixtures.ledger_url
@@ -239,112 +232,6 @@ def test_a_missing_column_is_an_error_before_any_post(make_world: MakeWorld) -> 
     check_invariants(world)
 
 
-class CountedRow(dict[str, object]):
-    """A row that can be counted while it lives."""
-
-
-def test_a_long_source_is_never_in_memory_as_a_whole(make_world: MakeWorld) -> None:
-    alive: weakref.WeakSet[CountedRow] = weakref.WeakSet()
-    most = 0
-
-    class Hashable(CountedRow):
-        __hash__ = object.__hash__  # type: ignore[assignment]
-
-    def source() -> Iterator[Row]:
-        nonlocal most
-        for number in range(8_000):
-            row = Hashable(lead_row(number))
-            alive.add(row)
-            most = max(most, len(alive))
-            yield row
-
-    world = make_world(0)
-    run = world.run(rows=source(), limit=100, steps=("capture",))
-
-    assert run.counts() == {"captured": 100, "pending": 7_900}
-    assert most <= 500
-
-
-def test_captures_hold_the_source_back(make_world: MakeWorld) -> None:
-    """A source is read no faster than Popin takes its leads."""
-    world = make_world(0)
-    world.sandbox.set_faults("capture:slow_before_commit(0.01)")
-    ahead: list[int] = []
-
-    def source() -> Iterator[Row]:
-        for number in range(500):
-            ahead.append(number - world.sandbox.stats()["committed"]["capture"])
-            yield lead_row(number)
-
-    world.run(rows=source(), steps=("capture",), max_concurrency=16)
-
-    assert max(ahead) <= 300
-
-
-def test_the_crm_is_told_every_change_once(make_world: MakeWorld) -> None:
-    world = make_world(4)
-    world.sandbox.set_faults("schedule:422@2", "schedule:500@3")
-    told: list[dict[str, Any]] = []
-
-    def write(batch: Sequence[Any]) -> None:
-        told.extend(dict(one) for one in batch)
-
-    first = world.run("dag/0/sync", max_concurrency=1, write_back=write)
-    second = world.run("dag/1/sync", max_concurrency=1, write_back=write)
-
-    assert [(one["lead_id"], one["state"]) for one in told] == [
-        ("L001", "booked"),
-        ("L002", "rejected"),
-        ("L003", "in_doubt"),
-        ("L004", "booked"),
-    ]
-    assert told[0]["call_time"].endswith("+05:30")
-    assert told[0]["join_url"].startswith("https://live.popin.to/")
-    assert first.report is not None
-    assert second.report is not None
-    assert (first.report.written_back, second.report.written_back) == (4, 0)
-
-
-def test_what_the_crm_did_not_take_is_told_again(make_world: MakeWorld) -> None:
-    world = make_world(4)
-    told: list[str] = []
-
-    def write(batch: Sequence[Any]) -> None:
-        if not told:
-            told.append(batch[1]["lead_id"])
-            raise WriteBackError("UPDATE failed", failed=[1])
-        told.extend(one["lead_id"] for one in batch)
-
-    first = world.run("dag/0/sync", write_back=write)
-    second = world.run("dag/1/sync", write_back=write)
-
-    assert told == ["L002", "L002"]
-    assert any("written back: leads" in p or "written back; leads: L002" in p for p in first.problems)
-    assert not second.problems
-
-
-def test_results_that_cannot_be_written_fail_the_run_after_the_calls_are_safe(make_world: MakeWorld) -> None:
-    world = make_world(3)
-    run_of: list[object] = []
-
-    def refuse(lines: object) -> str:
-        run_of.append(lines)
-        raise OSError("the bucket is gone")
-
-    sync = LeadSync(
-        settings=world.settings(),
-        config=world.config,
-        ledger=world.open_ledger(),
-        run=RunIdentity(dag_run="dag/0/sync"),
-        results=refuse,
-    )
-    with pytest.raises(OSError, match="bucket"):
-        sync.run(iter(world.rows))
-
-    assert set(world.ledger.ended().values()) == {"booked"}
-    check_invariants(world)
-
-
 def test_a_dry_run_says_what_would_happen_and_does_nothing(make_world: MakeWorld) -> None:
     world = make_world(4)
 
@@ -409,50 +296,6 @@ def test_the_report_survives_json_and_names_the_ledger(make_world: MakeWorld) ->
     assert first.ledger_sequence is not None
     assert second.ledger_sequence is not None
     assert second.ledger_sequence > first.ledger_sequence
-
-
-def test_the_rate_limit_holds_for_all_endpoints(make_world: MakeWorld) -> None:
-    world = make_world(8, requests_per_second=20.0)
-
-    run = world.run(requests_per_second=20.0, max_concurrency=8)
-
-    assert run.counts() == {"booked": 8}
-    assert world.sandbox.stats()["peak_requests_per_second"]["all"] <= 20 * 1.1 + 1
-    assert world.sandbox.stats()["requests"]["all"] == 18
-    check_invariants(world)
-
-
-def test_no_more_requests_than_allowed_are_under_way(make_world: MakeWorld) -> None:
-    world = make_world(24)
-    world.sandbox.reset(latency_ms=10)
-
-    world.run(max_concurrency=3)
-
-    assert world.sandbox.stats()["max_concurrency"]["all"] <= 3
-
-
-def test_leads_that_another_live_run_has_claimed_are_left_to_it(make_world: MakeWorld) -> None:
-    """Also where that run began after this one: its claims are as good."""
-    world = make_world(3)
-    early = make_world(3, account=world.config.account)
-    world.sandbox.set_faults("capture:slow_after_commit(0.5)@1")
-    later: list[Run] = []
-
-    def source() -> Iterator[Row]:
-        late = threading.Thread(target=lambda: later.append(world.run("dag/late/sync", max_concurrency=1)))
-        late.start()
-        while not world.sandbox.stats()["committed"]["capture"]:
-            time.sleep(0.01)
-        yield from early.rows
-
-    run = early.run("dag/early/sync", rows=source())
-    while not later:
-        time.sleep(0.01)
-
-    assert set(run.reasons.values()) == {"claimed_elsewhere"}
-    assert run.counts() == {"pending": 3}
-    assert later[0].counts() == {"booked": 3}
-    check_invariants(world)
 
 
 def test_the_stop_fits_into_what_airflow_grants() -> None:
