@@ -185,7 +185,8 @@ def test_a_server_that_comes_back_in_time_is_waited_for(
 
     assert run.error is None
     assert statuses(run) <= {"booked", "in_doubt"}
-    check_invariants(world)
+    # The outage also resets the other worker's connection, whose request the server may not have read yet.
+    check_invariants(world, interrupted=1)
 
 
 @pytest.mark.parametrize("max_in_doubt", [0, 2])
