@@ -19,8 +19,6 @@ QUICK ?=
 PYTEST ?=
 # As many processes as cores, within reason: each one has an Airflow and a Postgres of its own.
 PARALLEL := --numprocesses auto --maxprocesses 4 --dist worksteal
-# The fault suite races real clocks, processes and sockets: what failed in the crowd gets one more try, alone.
-AGAIN := --last-failed --last-failed-no-failures none
 # make demo LEADS=leads.csv FIELD_MAP='{"lead_id": "Id", "name": "Name", "mobile": ["Phone 1", "Phone 2"]}' REGION=US
 LEADS ?=
 FIELD_MAP ?=
@@ -70,7 +68,7 @@ types: $(VENV_3)/.installed  ## mypy --strict
 	$(PYTHON_3) -m mypy
 
 test-3.3: $(VENV_3)/.installed  ## The tests on Airflow 3.3, every warning an error
-	$(PYTHON_3) -m pytest $(PARALLEL) $(PYTEST) || $(PYTHON_3) -m pytest $(AGAIN) $(PYTEST)
+	$(PYTHON_3) -m pytest $(PARALLEL) $(PYTEST)
 
 test-2.11:  ## The tests on Airflow 2.11, our own warnings errors
 	@if [ -n "$(PYTHON_FOR_2)" ]; then $(MAKE) --no-print-directory run-2.11; else \
@@ -80,10 +78,10 @@ test-2.11:  ## The tests on Airflow 2.11, our own warnings errors
 
 .PHONY: run-2.11
 run-2.11: $(VENV_2)/.installed
-	$(PYTHON_2) -m pytest $(PARALLEL) $(PYTEST) || $(PYTHON_2) -m pytest $(AGAIN) $(PYTEST)
+	$(PYTHON_2) -m pytest $(PARALLEL) $(PYTEST)
 
 coverage-3.3: $(VENV_3)/.installed
-	$(PYTHON_3) -m pytest $(PARALLEL) --cov --cov-report=term $(PYTEST) || $(PYTHON_3) -m pytest $(AGAIN) $(PYTEST)
+	$(PYTHON_3) -m pytest $(PARALLEL) --cov --cov-report=term $(PYTEST)
 
 test-scheduler: $(VENV_3)/.installed  ## The examples under a whole Airflow with its scheduler; a task is killed in mid-run
 	$(PYTHON_3) -m pytest -m scheduler tests/scheduler $(PYTEST)
