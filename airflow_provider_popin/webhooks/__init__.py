@@ -1,0 +1,22 @@
+"""What Popin tells by webhook, and what becomes of it in the ledger. No Airflow import.
+
+Where to look, in the order in which a delivery passes:
+
+==============  ======================================================================
+``events``      ``CallEvent``, the one model of what Popin tells
+``envelopes``   bytes of a delivery become a ``CallEvent``: three documented envelopes
+``payloads``    a payload without the people in it
+``tables``      the events, deliveries and asset events in the ledger's database
+``inbox``       durable receipt, one transaction for many deliveries; duplicates
+``matching``    which lead an event is about: exactly one, or nobody
+``processing``  events move the ledger: evidence, alarms, outcomes; the outbox fills
+``outbox``      asset events that wait to be emitted
+``queries``     what the page, Dags and the command line ask: doubts, unmatched events, alarms, one lead
+``figures``     what the page counts: the funnel, rejections, slots, runs
+``admin``       what a person does: dismiss an event, clear an alarm
+==============  ======================================================================
+
+Receipt and processing are two steps on purpose: the answer to Popin depends on one durable insert only. What
+was received is processed in the API server's background, and at the start and end of every lead sync, so that
+evidence counts even where the API server died.
+"""

@@ -1,0 +1,1 @@
+"""Which lead an event is about: exactly one, or nobody. Pure."""

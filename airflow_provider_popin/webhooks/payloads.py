@@ -1,0 +1,1 @@
+"""A webhook's payload without the people in it. Pure."""
