@@ -12,6 +12,7 @@ import pytest
 from airflow_provider_popin.client.models import Slot
 from airflow_provider_popin.hooks.popin import PopinHook
 from airflow_provider_popin.operators.popin import PopinScheduleOperator
+from airflow_provider_popin.sync import single
 from tests.airflow_runs import states, xcom
 from tests.conftest import API_KEY, SELLER_TOKEN
 from tests.operators.support import ASHA, killed_and_retried, make_dag, no_waits, output, run_again, tries
@@ -75,8 +76,15 @@ def test_with_a_ledger_clear_a_second_run_and_a_second_dag_book_nothing_more(
 
 
 def test_with_a_ledger_a_retry_may_send_what_was_not_sent_on_every_airflow(
-    run_dag: Callable[..., Any], sandbox: SandboxServer, customer_id: str, slot: Slot, ledger_conn_id: str
+    run_dag: Callable[..., Any],
+    sandbox: SandboxServer,
+    customer_id: str,
+    slot: Slot,
+    ledger_conn_id: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # Both tries run in this process here, and the second would sit out the pause that the 429 asked for.
+    monkeypatch.setattr(single, "MAX_RETRY_AFTER_SECONDS", 0.2)
     sandbox.set_faults("schedule:429(3600)@1")
     run = run_dag(with_ledger("ledger_retry", customer_id, slot, **QUICK))
 

@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
-from scripts import distributed, distributed_world, local_airflow
+from scripts import distributed, distributed_services, distributed_world, local_airflow
 from scripts.distributed_services import ServiceError, Services, wait_until
 
 START = "2026-01-05T10:00:00+00:00"
@@ -83,7 +83,9 @@ def test_the_twin_is_the_example_under_another_name(tmp_path: Path) -> None:
         distributed._changed("something else", {"a Dag": "another"})
 
 
-def test_services_end_with_all_below_them(tmp_path: Path) -> None:
+def test_services_end_with_all_below_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The grandchild hears no SIGTERM: it is what SIGKILL is for, and nobody else lingers.
+    monkeypatch.setattr(distributed_services, "POLITE_SECONDS", 0.5)
     child = "import subprocess, sys, time; subprocess.Popen(['sleep', '60'], start_new_session=True);"
     program = f"{child} print('up', flush=True); time.sleep(60)"
     with Services(tmp_path) as services:
