@@ -9,12 +9,13 @@ from collections.abc import Callable, Mapping, Sequence
 from starlette.types import Receive, Scope, Send
 
 from airflow_provider_popin.sandbox import control, wire
+from airflow_provider_popin.sandbox.customers import DEFAULT_COUNTRY
 from airflow_provider_popin.sandbox.fault_kinds import Stage
 from airflow_provider_popin.sandbox.fault_replies import Struck, fault_reply
 from airflow_provider_popin.sandbox.faults import Fault, FaultPlan
 from airflow_provider_popin.sandbox.oracle import Oracle, RequestRecord
-from airflow_provider_popin.sandbox.popin import DEFAULT_COUNTRY, Popin, Result, lead_mark
-from airflow_provider_popin.sandbox.rows import Stats
+from airflow_provider_popin.sandbox.popin import Popin, Result, lead_mark
+from airflow_provider_popin.sandbox.rows import Stats, WebhookRow
 from airflow_provider_popin.sandbox.settings import SandboxSettings
 from airflow_provider_popin.sandbox.transport import Connections
 from airflow_provider_popin.sandbox.wire import Reply
@@ -57,7 +58,24 @@ class World:
             customers=len(self.popin.customers),
             free_seats=self.popin.seats.free(),
             bookings_per_slot_max=self.popin.seats.taken_per_slot_max(),
+            webhooks=self.popin.webhooks.counts(),
         )
+
+    def send_webhook(self, event: str, customer_id: str, *, participant: str | None = None) -> WebhookRow:
+        """
+        Send one webhook on demand, about the customer's newest booking if there is one.
+
+        :param event: name.
+        :param customer_id: of a captured customer.
+        :param participant: see `Webhooks.send`.
+        :return: the delivery.
+        :raises ValueError: it cannot be sent.
+        """
+        customer = self.popin.customers.get(customer_id)
+        if customer is None:
+            raise ValueError("customer_id: nobody was captured under it")
+        booking = self.oracle.last_booking(customer_id)
+        return self.popin.webhooks.send(event, customer, booking, participant=participant)
 
 
 class SandboxApp:
@@ -93,7 +111,13 @@ class SandboxApp:
             `SandboxSettings.changed`.
         :raises ValueError: a change cannot be made; then nothing happens.
         """
-        self.world = World(self._settings.changed(changes))
+        world = World(self._settings.changed(changes))
+        self.world.popin.webhooks.stop()
+        self.world = world
+
+    async def close(self) -> None:
+        """End what goes on in the background; requests are no longer served."""
+        await self.world.popin.webhooks.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """

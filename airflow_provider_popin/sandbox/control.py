@@ -5,6 +5,10 @@
   newest)
 - GET `/_sandbox/bookings`: `{"bookings": [...]}`, oldest first; filter `lead`
 - GET `/_sandbox/customers`: `{"customers": [...]}` with the fields as received; filter `lead`
+- GET `/_sandbox/webhooks`: `{"webhooks": [...]}`, what was sent and how it was answered; filters `event`,
+  `lead`, `state`, `limit`
+- POST `/_sandbox/webhooks`: `{"event": "popin_outgoing_call_initiated", "customer_id": "MTAwMQ=="}` sends one
+  now, about the customer's newest booking; `participant` for `popin_outgoing_call_network_failure`
 - GET `/_sandbox/stats`: the counts
 - GET `/_sandbox/faults`: the faults in force
 - POST `/_sandbox/faults`: `{"faults": ["schedule:500_after_commit@1"], "seed": 0}` replaces all
@@ -32,9 +36,9 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from airflow_provider_popin.sandbox.fault_kinds import ALIASES, KINDS
+from airflow_provider_popin.sandbox.loopback import is_loopback
 from airflow_provider_popin.sandbox.oracle import ENDPOINTS
-from airflow_provider_popin.sandbox.rows import RequestRow
-from airflow_provider_popin.sandbox.settings import is_loopback
+from airflow_provider_popin.sandbox.rows import RequestRow, WebhookRow
 
 if TYPE_CHECKING:
     from airflow_provider_popin.sandbox.app import SandboxApp
@@ -58,6 +62,8 @@ def make_control(app: SandboxApp) -> Starlette:
         ("GET", "/requests", control.requests),
         ("GET", "/bookings", control.bookings),
         ("GET", "/customers", control.customers),
+        ("GET", "/webhooks", control.webhooks),
+        ("POST", "/webhooks", control.send_webhook),
         ("GET", "/stats", control.stats),
         ("GET", "/faults", control.faults),
         ("POST", "/faults", control.set_faults),
@@ -93,16 +99,11 @@ class _Control:
 
     async def requests(self, request: Request) -> Response:
         query = request.query_params
-        endpoint, limit = query.get("endpoint"), query.get("limit")
+        endpoint = query.get("endpoint")
         if endpoint is not None and endpoint not in ENDPOINTS:
             raise HTTPException(400, "endpoint: one of {}".format(", ".join(ENDPOINTS)))
-        if limit is not None and not (limit.isascii() and limit.isdigit()):
-            raise HTTPException(400, "limit: a number")
-        rows = self.app.world.oracle.rows(
-            endpoint=endpoint, lead=query.get("lead"), limit=None if limit is None else int(limit)
-        )
-        # Half a million rows at once would keep the endpoints waiting; chunk by chunk they do not.
-        return StreamingResponse(_stream(rows), media_type="application/json")
+        rows = self.app.world.oracle.rows(endpoint=endpoint, lead=query.get("lead"), limit=_limit(request))
+        return _streamed("requests", rows)
 
     async def bookings(self, request: Request) -> Response:
         return JSONResponse(
@@ -113,6 +114,29 @@ class _Control:
         return JSONResponse(
             {"customers": self.app.world.popin.customer_rows(lead=request.query_params.get("lead"))}
         )
+
+    async def webhooks(self, request: Request) -> Response:
+        query = request.query_params
+        rows = self.app.world.popin.webhooks.rows(
+            event=query.get("event"),
+            lead=query.get("lead"),
+            state=query.get("state"),
+            limit=_limit(request),
+        )
+        return _streamed("webhooks", rows)
+
+    async def send_webhook(self, request: Request) -> Response:
+        body = await _json_object(request)
+        event, customer_id = body.pop("event", ""), body.pop("customer_id", "")
+        participant = body.pop("participant", None)
+        if body or not isinstance(event, str) or not isinstance(customer_id, str):
+            raise HTTPException(400, "event and customer_id: text; participant: text")
+        if not isinstance(participant, str | None):
+            raise HTTPException(400, "participant: text")
+        try:
+            return JSONResponse(self.app.world.send_webhook(event, customer_id, participant=participant))
+        except ValueError as error:
+            raise HTTPException(400, str(error)) from error
 
     async def stats(self, request: Request) -> Response:
         return JSONResponse(self.app.world.stats())
@@ -177,8 +201,20 @@ async def _json_object(request: Request) -> dict[str, object]:
     return value
 
 
-async def _stream(rows: Iterator[RequestRow]) -> AsyncIterator[str]:
-    yield '{"requests":['
+def _limit(request: Request) -> int | None:
+    limit = request.query_params.get("limit")
+    if limit is not None and not (limit.isascii() and limit.isdigit()):
+        raise HTTPException(400, "limit: a number")
+    return None if limit is None else int(limit)
+
+
+def _streamed(name: str, rows: Iterator[RequestRow] | Iterator[WebhookRow]) -> Response:
+    # Half a million rows at once would keep the endpoints waiting; chunk by chunk they do not.
+    return StreamingResponse(_stream(name, rows), media_type="application/json")
+
+
+async def _stream(name: str, rows: Iterator[RequestRow] | Iterator[WebhookRow]) -> AsyncIterator[str]:
+    yield f'{{"{name}":['
     separator = ""
     while chunk := list(islice(rows, ROWS_PER_CHUNK)):
         yield separator + json.dumps(chunk, separators=(",", ":"))[1:-1]
@@ -188,4 +224,6 @@ async def _stream(rows: Iterator[RequestRow]) -> AsyncIterator[str]:
 
 
 def _plain(value: object) -> object:
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items() if name != "key"}
     return value.isoformat() if isinstance(value, datetime | time) else value

@@ -11,10 +11,10 @@ import time
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from itertools import islice
 
-from airflow_provider_popin.sandbox.rows import BookingRow, RequestRow, Stats
+from airflow_provider_popin.sandbox.rows import BookingRow, RequestRow, Stats, WebhookCounts
+from airflow_provider_popin.sandbox.times import iso
 
 ENDPOINTS = ("capture", "slots", "schedule")
 LEADS_NAMED = 100
@@ -42,7 +42,7 @@ class RequestRecord:
             "endpoint": self.endpoint,
             "n": self.n,
             "method": self.method,
-            "received": _iso(self.received),
+            "received": iso(self.received),
             "monotonic": self.monotonic,
             "faults": list(self.faults),
             "status": self.status,
@@ -75,8 +75,8 @@ class Booking:
             "customer_id": self.customer_id,
             "time": self.time,
             "timezone": self.timezone,
-            "start": _iso(self.start),
-            "booked": _iso(self.booked),
+            "start": iso(self.start),
+            "booked": iso(self.booked),
             "agent": self.agent,
             "join_url": self.join_url,
         }
@@ -197,13 +197,26 @@ class Oracle:
         """
         return [booking.row() for booking in self.bookings if lead is None or booking.lead == lead]
 
-    def stats(self, *, customers: int, free_seats: int, bookings_per_slot_max: int) -> Stats:
+    def last_booking(self, customer_id: str) -> Booking | None:
+        """
+        The newest booking of a customer.
+
+        :param customer_id: the customer.
+        :return: the booking, None without one.
+        """
+        own = (booking for booking in reversed(self.bookings) if booking.customer_id == customer_id)
+        return next(own, None)
+
+    def stats(
+        self, *, customers: int, free_seats: int, bookings_per_slot_max: int, webhooks: WebhookCounts
+    ) -> Stats:
         """
         The counts.
 
         :param customers: customers stored.
         :param free_seats: seats free in slots to come.
         :param bookings_per_slot_max: most bookings in one slot.
+        :param webhooks: counts of the deliveries.
         :return: the counts.
         """
         return {
@@ -227,6 +240,7 @@ class Oracle:
             "refused_headers": self.refused_headers,
             "other_paths": self.other_paths,
             "requests_forgotten": self._arrived.total() - len(self.records),
+            "webhooks": webhooks,
         }
 
     def _leads_booked_twice(self) -> list[str]:
@@ -256,7 +270,3 @@ class _Load:
 
 def _by_endpoint(counts: Counter[str]) -> dict[str, int]:
     return {**{endpoint: counts[endpoint] for endpoint in ENDPOINTS}, "all": counts.total()}
-
-
-def _iso(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat()

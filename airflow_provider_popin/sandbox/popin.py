@@ -1,23 +1,22 @@
-"""What the endpoints answer without faults: customers are stored, seats taken, and the oracle told."""
+"""What the endpoints answer without faults: customers are stored, seats taken, oracle and webhooks told."""
 
 from __future__ import annotations
 
 import base64
 import itertools
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
 
+from airflow_provider_popin.sandbox.customers import DEFAULT_COUNTRY, Customer
 from airflow_provider_popin.sandbox.grid import GridSlot, format_reply_time
 from airflow_provider_popin.sandbox.oracle import Booking, Oracle, RequestRecord
 from airflow_provider_popin.sandbox.rows import CustomerRow
 from airflow_provider_popin.sandbox.seats import Seats
 from airflow_provider_popin.sandbox.settings import SandboxSettings
 from airflow_provider_popin.sandbox.validation import CAPTURE_RULES, SCHEDULE_RULES, Errors, find_errors
+from airflow_provider_popin.sandbox.webhooks import Webhooks
 
-DEFAULT_COUNTRY = "91"  # D
 FIRST_CUSTOMER_NUMBER = 1001
 SLUG_FACTOR = 2654435761  # odd, so it maps the 32-bit numbers one to one: no two customers share a join link
 
@@ -36,35 +35,6 @@ class Result(NamedTuple):
     local: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Customer:
-    """
-    A captured lead.
-
-    :param customer_id: base64 of the decimal number (I).
-    :param lead: its test_lead, None without one.
-    :param url: join link of the capture reply.
-    :param live_url: the customer's default join link.
-    :param name: full name.
-    :param phone: plus sign, country, mobile, as the schedule reply has it (D).
-    :param raw: the body of the capture request; a tenth of the memory of the object it describes.
-    """
-
-    customer_id: str
-    lead: str | None
-    url: str
-    live_url: str
-    name: str = field(repr=False)
-    phone: str = field(repr=False)
-    raw: bytes = field(repr=False)
-
-    def fields(self) -> dict[str, object]:
-        """The capture request as received."""
-        fields = json.loads(self.raw)
-        assert isinstance(fields, dict)
-        return fields
-
-
 class Popin:
     """
     One seller's account.
@@ -77,6 +47,7 @@ class Popin:
         self.settings = settings
         self.oracle = oracle
         self.seats = Seats(settings=settings)
+        self.webhooks = Webhooks(settings=settings.webhooks, seed=settings.seed, clock=self.seats.now)
         self.customers: dict[str, Customer] = {}
         self._by_phone: dict[str, Customer] = {}
         self._numbers = itertools.count(FIRST_CUSTOMER_NUMBER)
@@ -100,6 +71,7 @@ class Popin:
             customer = self._store(fields, raw, phone, record.lead)
         record.customer_id = customer.customer_id
         self.oracle.committed(record)
+        self.webhooks.captured(customer)
         answer: dict[str, object] = {"status": 1, "customer_id": customer.customer_id, "url": customer.url}
         return Result(200, {**answer, "message": "User captured successfully"})
 
@@ -181,19 +153,19 @@ class Popin:
         self.seats.take(slot)
         self.oracle.committed(record)
         agent = fields.get("agent")
-        self.oracle.booked(
-            Booking(
-                request_n=record.n,
-                lead=customer.lead,
-                customer_id=customer.customer_id,
-                time=slot.text,
-                timezone=self.seats.timezone,
-                start=slot.start,
-                booked=self.seats.now(),
-                agent=agent if isinstance(agent, int) else None,
-                join_url=self._join_url(customer, fields),
-            )
+        booking = Booking(
+            request_n=record.n,
+            lead=customer.lead,
+            customer_id=customer.customer_id,
+            time=slot.text,
+            timezone=self.seats.timezone,
+            start=slot.start,
+            booked=self.seats.now(),
+            agent=agent if isinstance(agent, int) else None,
+            join_url=self._join_url(customer, fields),
         )
+        self.oracle.booked(booking)
+        self.webhooks.booked(customer, booking)
 
     def _join_url(self, customer: Customer, fields: Mapping[str, object]) -> str:
         """The join-link table (D): `url` counts only when `native` is false."""

@@ -57,6 +57,45 @@ class CustomerRow(TypedDict):
     fields: dict[str, object]
 
 
+class WebhookRow(TypedDict):
+    """
+    One delivery of one event.
+
+    `n` counts events from 1 since the start or the last reset; a duplicate has the `n` of its original.
+    `request_n` is the `n` of the schedule request whose booking it is about, `occurred` when it happened, in
+    uncompressed time. `faults` are those of the delivery. `state`: `waiting` for its time or its turn,
+    `sending`, `answered` with `status`, `failed` with `error` (the name of an exception), `dropped` by a
+    fault, or `lost`, because too many waited. `sent` and `answered` are UTC ISO text.
+    """
+
+    n: int
+    event: str
+    customer_id: str
+    lead: str | None
+    request_n: int | None
+    occurred: str
+    faults: list[str]
+    state: str
+    status: int | None
+    error: str | None
+    sent: str | None
+    answered: str | None
+
+
+class WebhookCounts(TypedDict):
+    """
+    Deliveries since the start or the last reset.
+
+    `open` wait for their time or their turn, or are on the wire; `ended` by final state (`answered`,
+    `failed`, `dropped`, `lost`); `answers` by HTTP status; `events` by name, of what was answered.
+    """
+
+    open: int
+    ended: dict[str, int]
+    answers: dict[str, int]
+    events: dict[str, int]
+
+
 class Stats(TypedDict):
     """
     Counts since the start or the last reset.
@@ -88,3 +127,4 @@ class Stats(TypedDict):
     refused_headers: int
     other_paths: int
     requests_forgotten: int
+    webhooks: WebhookCounts

@@ -77,7 +77,13 @@ class Runner:
         with asyncio.Runner(loop_factory=LOOP_FACTORY) as runner:
             self.loop = runner.get_loop()
             self.server = QuickServer(config, connections=self._connections, started_event=self.started_event)
-            runner.run(self.server.serve(sockets=[self._socket]))
+            runner.run(self._serve(self._socket))
+
+    async def _serve(self, listener: socket.socket) -> None:
+        try:
+            await self.server.serve(sockets=[listener])
+        finally:
+            await self.app.close()
 
     def stop(self) -> None:
         """End `run`; may be called from any thread."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import Self, TypeVar
 
-from airflow_provider_popin.sandbox.rows import BookingRow, CustomerRow, RequestRow, Stats
+from airflow_provider_popin.sandbox.rows import BookingRow, CustomerRow, RequestRow, Stats, WebhookRow
 from airflow_provider_popin.sandbox.runner import Runner
 from airflow_provider_popin.sandbox.settings import SandboxSettings
 
@@ -93,6 +93,31 @@ class SandboxServer:
         """
         return self._ask(lambda: self._runner.app.world.popin.customer_rows(lead=lead))
 
+    def webhooks(
+        self, *, event: str | None = None, lead: str | None = None, state: str | None = None
+    ) -> list[WebhookRow]:
+        """
+        Deliveries of webhooks, in the order in which they were planned.
+
+        :param event: only of this event.
+        :param lead: only of this test_lead.
+        :param state: only in this state.
+        """
+        return self._ask(
+            lambda: list(self._runner.app.world.popin.webhooks.rows(event=event, lead=lead, state=state))
+        )
+
+    def send_webhook(self, event: str, customer_id: str, *, participant: str | None = None) -> None:
+        """
+        Send one webhook now, about the customer's newest booking if there is one.
+
+        :param event: name, like `popin_outgoing_call_initiated`.
+        :param customer_id: of a captured customer.
+        :param participant: `user` or `agent`, of `popin_outgoing_call_network_failure`.
+        :raises ValueError: it cannot be sent.
+        """
+        self._ask(lambda: self._runner.app.world.send_webhook(event, customer_id, participant=participant))
+
     def stats(self) -> Stats:
         """The oracle's counts."""
         return self._ask(lambda: self._runner.app.world.stats())
@@ -127,6 +152,19 @@ class SandboxServer:
         while self.stats()["open_requests"]:
             if time.monotonic() > deadline:
                 raise TimeoutError("requests are still being handled")
+            time.sleep(POLL_SECONDS)
+
+    def wait_webhooks(self, *, timeout_seconds: float = 10.0) -> None:
+        """
+        Wait until every webhook planned so far is answered, has failed or was given up.
+
+        :param timeout_seconds: how long at most.
+        :raises TimeoutError: some are still under way.
+        """
+        deadline = time.monotonic() + timeout_seconds
+        while self.stats()["webhooks"]["open"]:
+            if time.monotonic() > deadline:
+                raise TimeoutError("webhooks are still under way")
             time.sleep(POLL_SECONDS)
 
     def wait_listening(self, *, timeout_seconds: float = 5.0) -> None:

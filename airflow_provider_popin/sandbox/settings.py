@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, time
 
 from airflow_provider_popin.sandbox.faults import parse_fault
 from airflow_provider_popin.sandbox.grid import check_timezone, parse_time
+from airflow_provider_popin.sandbox.loopback import is_loopback
+from airflow_provider_popin.sandbox.webhook_settings import WebhookSettings, webhooks_from_json
 
 REFUSALS = ("422", "status0")
 FIXED_AT_START = frozenset({"host", "port", "allow_remote"})
@@ -42,6 +43,7 @@ class SandboxSettings:
     :param faults: fault specifications, see `airflow_provider_popin.sandbox.faults`.
     :param seed: seed of the faults that fire by probability.
     :param keep_requests: newest requests that the oracle keeps in detail; counts go on beyond it.
+    :param webhooks: what is told to whom after captures and bookings; None tells nobody.
     :raises ValueError: a value is unusable; the text names it.
     """
 
@@ -65,6 +67,7 @@ class SandboxSettings:
     faults: tuple[str, ...] = ()
     seed: int = 0
     keep_requests: int = 500_000
+    webhooks: WebhookSettings | None = None
 
     def __post_init__(self) -> None:
         if not self.allow_remote and not is_loopback(self.host):
@@ -100,7 +103,8 @@ class SandboxSettings:
         These settings with some values replaced, as a reset does.
 
         :param changes: field names and values, either of the field's type or as JSON has them (`opens` and
-            `closes` as `HH:MM`, `now` as ISO text, lists for tuples). Host, port and allow_remote are fixed.
+            `closes` as `HH:MM`, `now` as ISO text, lists for tuples, for `webhooks` null or an object of what
+            differs). Host, port and allow_remote are fixed.
         :return: new settings.
         :raises ValueError: an unknown or fixed name, or an unusable value.
         """
@@ -114,21 +118,9 @@ class SandboxSettings:
         return replace(self, **values)  # type: ignore[arg-type]  # checked one by one above
 
 
-def is_loopback(host: str) -> bool:
-    """
-    Whether an address is this machine only.
-
-    :param host: IP address or `localhost`.
-    """
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
 def _from_json(name: str, value: object, old: object) -> object:
+    if name == "webhooks":
+        return webhooks_from_json(value, old if isinstance(old, WebhookSettings) else None)
     if name in ("opens", "closes") and isinstance(value, str):
         return time.fromisoformat(value)
     if name == "now" and isinstance(value, str):

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_popin.sandbox.__main__ import main, make_parser, settings_from
+from airflow_provider_popin.sandbox.__main__ import main
+from airflow_provider_popin.sandbox.arguments import make_parser, settings_from
 from airflow_provider_popin.sandbox.settings import SandboxSettings
 from tests.sandbox.talk import headers
 

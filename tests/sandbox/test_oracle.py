@@ -13,6 +13,7 @@ import pytest
 
 from airflow_provider_popin.sandbox import runner
 from airflow_provider_popin.sandbox.oracle import Oracle
+from airflow_provider_popin.sandbox.rows import WebhookCounts
 from airflow_provider_popin.sandbox.server import SandboxServer
 from tests.sandbox.talk import (
     FRIDAY,
@@ -28,6 +29,8 @@ from tests.sandbox.talk import (
     slots,
     times,
 )
+
+NOTHING_TOLD: WebhookCounts = {"open": 0, "ended": {}, "answers": {}, "events": {}}
 
 TEN = f"{FRIDAY} 10:00 AM"
 
@@ -221,7 +224,7 @@ def test_peak_is_over_any_one_second(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("airflow_provider_popin.sandbox.oracle.time.monotonic", lambda: now)
     for now in (100.0, 100.6, 100.9, 101.5, 101.55, 103.0):  # noqa: B007  (the clock reads it)
         oracle.left(oracle.arrived("capture", "POST"))
-    stats = oracle.stats(customers=0, free_seats=0, bookings_per_slot_max=0)
+    stats = oracle.stats(customers=0, free_seats=0, bookings_per_slot_max=0, webhooks=NOTHING_TOLD)
     assert stats["peak_requests_per_second"] == {"capture": 4, "slots": 0, "schedule": 0, "all": 4}
     assert stats["max_concurrency"]["all"] == 1
 
@@ -243,6 +246,6 @@ def test_two_hundred_thousand_requests() -> None:
         oracle.committed(record)
         oracle.captured(record.lead)
         oracle.left(record)
-    stats = oracle.stats(customers=200_000, free_seats=0, bookings_per_slot_max=0)
+    stats = oracle.stats(customers=200_000, free_seats=0, bookings_per_slot_max=0, webhooks=NOTHING_TOLD)
     assert stats["committed"]["all"] == 200_000
     assert [row["n"] for row in oracle.rows(limit=1)] == [200_000]

@@ -6,7 +6,8 @@ from datetime import UTC, datetime, time
 
 import pytest
 
-from airflow_provider_popin.sandbox.settings import SandboxSettings, is_loopback
+from airflow_provider_popin.sandbox.loopback import is_loopback
+from airflow_provider_popin.sandbox.settings import SandboxSettings
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "localhost"])
