@@ -1,0 +1,142 @@
+"""The thread of an API server process that processes deliveries and emits asset events.
+
+It looks at once after a delivery, and every :data:`POLL_SECONDS` whether anything waits: a delivery that was
+answered just before the process died, an asset event that Airflow's database did not take, what another
+process left behind. Several processes may do this at once; leases in the ledger keep them apart.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from airflow_provider_popin.plugins.connections import (
+    ConnectionsUnavailableError,
+    WebhookConnection,
+    list_webhook_connections,
+)
+from airflow_provider_popin.plugins.ledgers import Ledgers
+from airflow_provider_popin.plugins.outbox import EmissionError, emit_waiting
+from airflow_provider_popin.sync.errors import LedgerError
+from airflow_provider_popin.webhooks.processing import process_waiting
+
+log = logging.getLogger(__name__)
+
+POLL_SECONDS = 5.0
+# How often connections are listed: one that was added by hand is found, at the latest, after this time.
+LIST_SECONDS = 60.0
+# A burst gathers, and is processed in few transactions.
+GATHER_SECONDS = 0.1
+THREAD_NAME = "popin-webhooks"
+
+Listing = Callable[[], Sequence[WebhookConnection]]
+
+
+class Background:
+    """Processes what was delivered. Start it once, in the process that serves.
+
+    :param ledgers: shared with the receiver.
+    :param listed: told which connections there are, whenever they are listed; in this thread.
+    :param list_connections: lists connections, blocking.
+    """
+
+    def __init__(
+        self,
+        ledgers: Ledgers,
+        *,
+        listed: Callable[[Sequence[WebhookConnection]], None] = lambda connections: None,
+        list_connections: Listing = list_webhook_connections,
+    ) -> None:
+        self._ledgers = ledgers
+        self._listed = listed
+        self._list = list_connections
+        self._ledger_ids: set[str] = set()
+        self._list_at = 0.0
+        self._in_trouble: set[str] = set()
+        self._woken = threading.Event()
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Start the thread."""
+        # A daemon: an API server that is told to end must not wait for a database.
+        self._thread = threading.Thread(target=self._run, name=THREAD_NAME, daemon=True)
+        self._thread.start()
+
+    def wake(self, ledger_conn_id: str) -> None:
+        """Say that something was delivered; returns at once. Any thread.
+
+        :param ledger_conn_id: id of the ledger's connection.
+        """
+        self._ledger_ids.add(ledger_conn_id)
+        self._woken.set()
+
+    def stop(self, *, seconds: float = 5.0) -> None:
+        """End the thread after the transaction that it is in.
+
+        :param seconds: how long to wait for that.
+        """
+        self._stopping.set()
+        self._woken.set()
+        if self._thread is not None:
+            self._thread.join(seconds)
+
+    def run_once(self) -> bool:
+        """Process what waits in every known ledger.
+
+        :return: whether more is waiting already.
+        """
+        self._list_now_and_then()
+        # Each ledger gets its turn, whatever became of those before it.
+        return any([self._work(ledger_conn_id) for ledger_conn_id in sorted(self._ledger_ids)])
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            self._woken.clear()
+            try:
+                more = self.run_once()
+            except Exception as error:  # noqa: BLE001  the thread must outlive what nobody has foreseen
+                # No text and no traceback: they may quote a delivery.
+                log.error("Processing of webhooks failed and is tried again: %s", type(error).__name__)
+                more = False
+            if not more and self._woken.wait(POLL_SECONDS):
+                self._stopping.wait(GATHER_SECONDS)
+
+    def _list_now_and_then(self) -> None:
+        now = time.monotonic()
+        if now < self._list_at:
+            return
+        self._list_at = now + LIST_SECONDS
+        try:
+            connections = self._list()
+        except ConnectionsUnavailableError:
+            self._trouble("connections", "Airflow's connections cannot be read")
+            self._list_at = now + POLL_SECONDS
+            return
+        self._in_trouble.discard("connections")
+        self._ledger_ids.update(one.ledger_conn_id for one in connections if one.ledger_conn_id)
+        self._listed(connections)
+
+    def _work(self, ledger_conn_id: str) -> bool:
+        try:
+            ledger = self._ledgers.find(ledger_conn_id)
+            if ledger is None:
+                return False
+            more = process_waiting(ledger).still_waiting
+            more = emit_waiting(ledger) or more
+        except LedgerError as error:
+            self._trouble(ledger_conn_id, str(error))
+            return False
+        except EmissionError as error:
+            self._trouble(ledger_conn_id, str(error))
+            return False
+        self._in_trouble.discard(ledger_conn_id)
+        return more
+
+    def _trouble(self, what: str, why: str) -> None:
+        """Say it once, and again only after it was well in between."""
+        if what not in self._in_trouble:
+            log.warning("Webhooks wait to be processed (%s): %s", what, why)
+        self._in_trouble.add(what)
