@@ -37,6 +37,10 @@ def get_provider_info() -> dict[str, object]:
             {"integration-name": "Popin", "python-modules": ["airflow_provider_popin.triggers.popin"]},
         ],
         "extra-links": ["airflow_provider_popin.links.popin.PopinJoinCallLink"],
+        # Assets like popin://popin_default/calls/missed. Airflow reads an entry only if it has a handler,
+        # which may be null; 2.11 looks for the old name.
+        "asset-uris": [{"schemes": ["popin"], "handler": None}],
+        "dataset-uris": [{"schemes": ["popin"], "handler": None}],
         "cli": ["airflow_provider_popin.cli.get_popin_cli_commands"],
         "connection-types": [
             {
@@ -124,6 +128,15 @@ def get_provider_info() -> dict[str, object]:
                         "version_added": "0.1.0",
                         "type": "string",
                         "example": "CeleryExecutor",
+                        "default": "",
+                    },
+                    "webhook_conn_ids": {
+                        "description": "Popin connections, separated by commas, that only a secrets backend "
+                        "knows: after a restart the API server looks into their ledgers, too. Connections in "
+                        "Airflow's database or the environment, and popin_default, are found without it.",
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": "popin_emea,popin_apac",
                         "default": "",
                     },
                 },
