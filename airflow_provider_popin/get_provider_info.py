@@ -34,7 +34,13 @@ def get_provider_info() -> dict[str, object]:
             {"integration-name": "Popin", "python-modules": ["airflow_provider_popin.sensors.popin"]},
         ],
         "triggers": [
-            {"integration-name": "Popin", "python-modules": ["airflow_provider_popin.triggers.popin"]},
+            {
+                "integration-name": "Popin",
+                "python-modules": [
+                    "airflow_provider_popin.triggers.popin",
+                    "airflow_provider_popin.triggers.slots_open",
+                ],
+            }
         ],
         "extra-links": ["airflow_provider_popin.links.popin.PopinJoinCallLink"],
         # Assets like popin://popin_default/calls/missed. Airflow reads an entry only if it has a handler,

@@ -168,7 +168,9 @@ async def fetch_calendar(sender: AiohttpSender, config: ClientConfig) -> Calenda
     async def attempt() -> Outcome:
         while (wait := limiter.try_acquire()) > 0:  # noqa: ASYNC110 - it is a clock that is waited for, no event
             await asyncio.sleep(wait)
-        outcome = classify(Endpoint.SLOTS, await sender.send(request), now=_now())
+        exchange = await sender.send(request)
+        # In a thread: a calendar of ten thousand slots takes 0.1 s to read, and the loop serves others too.
+        outcome = await asyncio.to_thread(classify, Endpoint.SLOTS, exchange, now=_now())
         _heed(limiter, outcome)
         return outcome
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, time
 
 from airflow_provider_popin.client.errors import PopinInputError
-from airflow_provider_popin.client.models import Calendar
+from airflow_provider_popin.client.models import Calendar, Slot
 from airflow_provider_popin.client.slots import load_timezone
 
 
@@ -74,15 +75,29 @@ def available_slots(
     :return: ``[{"time": Popin's string, "start": ISO 8601 in UTC, "timezone": the seller's}]``, ascending;
         None: not yet
     """
-    found = [
-        slot for slot in calendar.slots if slot.start > now and window.allows(slot.start, calendar.timezone)
-    ]
-    if len(found) < min_slots:
-        return None
+    found = open_slots(calendar, window, after=now)
+    return described(found[:max_slots], calendar.timezone) if len(found) >= min_slots else None
+
+
+def open_slots(calendar: Calendar, window: SlotWindow, *, after: datetime) -> list[Slot]:
+    """The free slots that count, ascending.
+
+    :param calendar: what a GET answered
+    :param window: which start times count
+    :param after: aware; earlier slots, and one at this instant, do not count
+    """
     return [
-        {"time": slot.time, "start": slot.start.isoformat(), "timezone": calendar.timezone}
-        for slot in found[:max_slots]
+        slot for slot in calendar.slots if slot.start > after and window.allows(slot.start, calendar.timezone)
     ]
+
+
+def described(slots: Sequence[Slot], timezone: str) -> list[dict[str, str]]:
+    """Slots as Dags see them: ``[{"time": Popin's string, "start": ISO 8601 in UTC, "timezone": ...}]``.
+
+    :param slots: any
+    :param timezone: the seller's
+    """
+    return [{"time": slot.time, "start": slot.start.isoformat(), "timezone": timezone} for slot in slots]
 
 
 def _within(local: time, first: time, end: time) -> bool:

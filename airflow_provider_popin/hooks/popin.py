@@ -48,6 +48,7 @@ class PopinHook(BaseHook):
     def __init__(self, *, popin_conn_id: str = default_conn_name) -> None:
         super().__init__()
         self.popin_conn_id = popin_conn_id
+        self._warned_of: tuple[str, ...] = ()
 
     @cached_property
     def settings(self) -> PopinConnection:
@@ -240,7 +241,9 @@ class PopinHook(BaseHook):
         for value in (settings.config.seller_token, settings.config.api_key, settings.webhook_key):
             if value and len(value) >= shortest:
                 mask_secret(value)
-        if settings.unknown_extras:
+        # Once: a trigger reads its connection every minute.
+        if settings.unknown_extras != self._warned_of:
+            self._warned_of = settings.unknown_extras
             self.log.warning(
                 "Connection %r: extra fields without a meaning here are ignored: %s",
                 self.popin_conn_id,
