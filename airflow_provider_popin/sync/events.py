@@ -50,6 +50,8 @@ class Record:
     """One lead of one generation, as the ledger holds it. Field order is column order of ``schema.leads``.
 
     Times are seconds since the epoch by the database's clock; ``slot_start`` is whole seconds, UTC.
+    ``evidence_slot`` is the slot of an attempt under way that a webhook has confirmed already, and
+    ``confirmed_at`` when a webhook said that the booking exists.
     """
 
     id: int
@@ -81,6 +83,8 @@ class Record:
     change: int = 0
     written: int = 0
     updated_at: float = 0.0
+    evidence_slot: int | None = None
+    confirmed_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +212,45 @@ class Adopted:
     run: str
 
 
-Event = Intent | Settled | Planned | Released | Expired | Resolved | Claimed | Refused | Corrected | Adopted
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """A webhook says that a call of this customer exists. Never refused; see ``evidence``.
+
+    :param slot_start: the call's start, epoch seconds; None where its instant cannot be told. So
+        ``slot_time``, Popin's string for it, and ``slot_timezone``.
+    :param why: names the webhook event, for the history.
+    """
+
+    id: int
+    slot_start: int | None
+    slot_time: str | None
+    slot_timezone: str | None
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class AlarmCleared:
+    """A person says that a double-booking alarm was dealt with."""
+
+    id: int
+    who: str
+    why: str
+
+
+Event = (
+    Intent
+    | Settled
+    | Planned
+    | Released
+    | Expired
+    | Resolved
+    | Claimed
+    | Refused
+    | Corrected
+    | Adopted
+    | Evidence
+    | AlarmCleared
+)
 
 
 @dataclass(slots=True)

@@ -63,7 +63,8 @@ class Ledger:
 
     @classmethod
     def find(cls, engine: Engine) -> Ledger | None:
-        """Open the ledger if there is one; create nothing (dry runs, reports).
+        """Open the ledger if there is one; create none (dry runs, reports). Tables of an earlier version are
+        upgraded.
 
         :param engine: as for :meth:`open`.
         :return: None where the database or its tables do not exist yet.
@@ -76,7 +77,12 @@ class Ledger:
         with found.read() as connection:
             if not schema.exists(connection):
                 return None
-            found.ledger_id = schema.check(connection)
+            older = schema.is_older(connection)
+            if not older:
+                found.ledger_id = schema.check(connection)
+        if older:
+            with found.write() as connection:
+                found.ledger_id = schema.create_or_check(connection, clock(connection))
         return found
 
     @contextmanager

@@ -66,7 +66,7 @@ def insert_leads(
     if not leads:
         return
     now = clock(connection)
-    common = {**_NEW_LEAD, "account": account, "source": source, "updated_at": now}
+    common = {**_NEW_LEAD, "account": account, "source": source, "updated_at": now, "created_at": now}
     optional: dict[str, object] = {"claim_owner": None, "wish": None, "fingerprint": None}
     # Ordered, so that two processes that read the same leads never wait for each other in a circle.
     ordered = sorted(leads, key=lambda lead: (str(lead["lead_id"]), str(lead["generation"])))

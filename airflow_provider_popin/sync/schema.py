@@ -12,14 +12,13 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from airflow_provider_popin.sync.errors import LedgerError
+from airflow_provider_popin.sync.tables import Instant, metadata, row_id
+from airflow_provider_popin.webhooks import tables as _webhook_tables  # noqa: F401 - declares its own there
 
 # Raised with every change of a table; a ledger with a higher number than this code knows is refused.
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 # Serialises creation of the tables between processes on Postgres; any constant that others do not use.
 _CREATE_LOCK = 0x706F70696E
-
-metadata = sa.MetaData()
-_Instant = sa.Float(53)
 
 ledger = sa.Table(
     "popin_ledger",
@@ -27,7 +26,7 @@ ledger = sa.Table(
     sa.Column("ledger_id", sa.String(36), primary_key=True),
     sa.Column("schema_version", sa.Integer, nullable=False),
     sa.Column("sequence", sa.BigInteger, nullable=False),
-    sa.Column("created_at", _Instant, nullable=False),
+    sa.Column("created_at", Instant, nullable=False),
 )
 
 sources = sa.Table(
@@ -37,21 +36,21 @@ sources = sa.Table(
     sa.Column("account", sa.String(255), nullable=False),
     # NULL: only single bookings so far, which have no column; the first bulk run fills it in.
     sa.Column("lead_id_column", sa.String(255)),
-    sa.Column("registered_at", _Instant, nullable=False),
+    sa.Column("registered_at", Instant, nullable=False),
     # Reports older than this cannot accuse the ledger of being behind: `ledger init` says that it is meant.
-    sa.Column("accepted_at", _Instant, nullable=False),
+    sa.Column("accepted_at", Instant, nullable=False),
 )
 
 leads = sa.Table(
     "popin_leads",
     metadata,
-    sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=True),
+    row_id(),
     sa.Column("lead_id", sa.String(255), nullable=False),
     sa.Column("generation", sa.Integer, nullable=False),
     sa.Column("capture_state", sa.String(16), nullable=False),
     sa.Column("booking_state", sa.String(16), nullable=False),
     sa.Column("attempt", sa.Integer, nullable=False),
-    sa.Column("deadline", _Instant),
+    sa.Column("deadline", Instant),
     sa.Column("capture_doubted", sa.Boolean, nullable=False),
     sa.Column("booking_doubted", sa.Boolean, nullable=False),
     sa.Column("resends", sa.Integer, nullable=False),
@@ -73,17 +72,47 @@ leads = sa.Table(
     sa.Column("doubt_run", sa.Text),
     sa.Column("change", sa.Integer, nullable=False),
     sa.Column("written", sa.Integer, nullable=False),
-    sa.Column("updated_at", _Instant, nullable=False),
-    # Identity. Last, so that the columns above are the fields of states.Record, in order.
+    sa.Column("updated_at", Instant, nullable=False),
+    sa.Column("evidence_slot", sa.BigInteger),
+    sa.Column("confirmed_at", Instant),
+    # Identity. Here, so that the columns above are the fields of states.Record, in order.
     sa.Column("account", sa.String(255), nullable=False),
     sa.Column("source", sa.String(255), nullable=False),
+    # How the call ended, as webhooks tell: it decides nothing, and the state machine does not know it.
+    sa.Column("outcome", sa.String(16)),
+    sa.Column("outcome_at", Instant),
+    sa.Column("outcome_told_at", Instant),
+    # The default is for a run of the version before, which may still be under way during an upgrade.
+    sa.Column("created_at", Instant, nullable=False, server_default=sa.text("0")),
     sa.UniqueConstraint("account", "source", "lead_id", "generation", name="popin_leads_identity"),
     sa.Index("popin_leads_by_state", "source", "booking_state"),
     sa.Index("popin_leads_by_customer", "account", "customer_id"),
+    sa.Index("popin_leads_created", "created_at"),
+    # What needs a person, and what Dags ask for, is a handful among many: an index of just that.
+    sa.Index(
+        "popin_leads_in_doubt",
+        "updated_at",
+        sqlite_where=sa.text("booking_state = 'in_doubt'"),
+        postgresql_where=sa.text("booking_state = 'in_doubt'"),
+    ),
+    sa.Index(
+        "popin_leads_alarm",
+        "updated_at",
+        sqlite_where=sa.text("alarm = 1"),
+        postgresql_where=sa.text("alarm"),
+    ),
+    sa.Index(
+        "popin_leads_outcome",
+        "source",
+        "outcome_told_at",
+        sqlite_where=sa.text("outcome_told_at IS NOT NULL"),
+        postgresql_where=sa.text("outcome_told_at IS NOT NULL"),
+    ),
     # An id that was deleted must not come back for another lead: somebody may still hold an event for it.
     sqlite_autoincrement=True,
 )
-record_columns = [column for column in leads.c if column.name not in ("account", "source")]
+_NOT_OF_A_RECORD = ("account", "source", "outcome", "outcome_at", "outcome_told_at", "created_at")
+record_columns = [column for column in leads.c if column.name not in _NOT_OF_A_RECORD]
 
 seats = sa.Table(
     "popin_seats",
@@ -99,7 +128,7 @@ owners = sa.Table(
     "popin_owners",
     metadata,
     sa.Column("owner", sa.String(36), primary_key=True),
-    sa.Column("deadline", _Instant, nullable=False),
+    sa.Column("deadline", Instant, nullable=False),
     sa.Column("run", sa.Text, nullable=False),
     sa.Column("try_number", sa.Integer, nullable=False),
 )
@@ -107,9 +136,9 @@ owners = sa.Table(
 history = sa.Table(
     "popin_history",
     metadata,
-    sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=True),
+    row_id(),
     sa.Column("lead", sa.BigInteger, nullable=False, index=True),
-    sa.Column("at", _Instant, nullable=False),
+    sa.Column("at", Instant, nullable=False),
     sa.Column("attempt", sa.Integer, nullable=False),
     sa.Column("kind", sa.String(32), nullable=False),
     sa.Column("who", sa.String(255)),
@@ -119,13 +148,33 @@ history = sa.Table(
 runs = sa.Table(
     "popin_runs",
     metadata,
-    sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=True),
+    row_id(),
     sa.Column("source", sa.String(255), nullable=False),
     sa.Column("run", sa.Text, nullable=False),
     sa.Column("try_number", sa.Integer, nullable=False),
-    sa.Column("started_at", _Instant, nullable=False),
-    sa.Column("ended_at", _Instant),
+    sa.Column("started_at", Instant, nullable=False),
+    sa.Column("ended_at", Instant),
     sa.Column("report", sa.Text),
+    sa.Index("popin_runs_by_source", "source", "id"),
+)
+
+# How far a task has read a source, see `watermark`; and how far one has told outcomes, see `outcomes_pass`.
+watermarks = sa.Table(
+    "popin_watermarks",
+    metadata,
+    sa.Column("account", sa.String(255), primary_key=True),
+    sa.Column("source", sa.String(255), primary_key=True),
+    sa.Column("task", sa.String(600), primary_key=True),
+    sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("reader", sa.String(64), nullable=False),
+    sa.Column("column_name", sa.Text, nullable=False),
+    sa.Column("run", sa.Text, nullable=False),
+    sa.Column("high", sa.Text),
+    sa.Column("held", sa.Text),
+    # Where the Dag run began that moved it last: its retry reads the same again.
+    sa.Column("high_before", sa.Text),
+    sa.Column("held_before", sa.Text),
+    sa.Column("updated_at", Instant, nullable=False),
 )
 
 
@@ -148,12 +197,12 @@ def exists(connection: Connection) -> bool:
 
 
 def create_or_check(connection: Connection, now: float) -> str:
-    """Create the tables on first use; refuse a ledger that is newer than this code.
+    """Create the tables on first use, upgrade older ones; refuse a ledger that is newer than this code.
 
     :param connection: inside a write transaction.
     :param now: the database's clock, epoch seconds.
     :return: the ledger's id.
-    :raises LedgerError: the ledger's schema version is not the one that this code reads.
+    :raises LedgerError: the ledger's schema version is not one that this code reads.
     """
     if connection.dialect.name == "postgresql":
         connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _CREATE_LOCK})
@@ -168,7 +217,36 @@ def create_or_check(connection: Connection, now: float) -> str:
                 "created_at": now,
             },
         )
+    elif is_older(connection):
+        _upgrade_from_1(connection)
     return check(connection)
+
+
+def is_older(connection: Connection) -> bool:
+    """Whether the tables are of an earlier version, which :func:`create_or_check` upgrades in place.
+
+    :param connection: any open connection.
+    """
+    version = connection.execute(sa.select(ledger.c.schema_version)).scalar()
+    return version is not None and 1 <= version < SCHEMA_VERSION
+
+
+def _upgrade_from_1(connection: Connection) -> None:
+    """Version 2 adds columns and tables; a run of version 1 that is under way goes on undisturbed."""
+    known = {column["name"] for column in sa.inspect(connection).get_columns(leads.name)}
+    for column in leads.c:
+        if column.name not in known:
+            definition = sa.schema.CreateColumn(column).compile(dialect=connection.dialect)
+            connection.execute(sa.text(f"ALTER TABLE {leads.name} ADD COLUMN {definition}"))
+    # Nobody noted when a lead came first; its last change is the nearest known.
+    connection.execute(leads.update().values(created_at=leads.c.updated_at))
+    for table in (leads, runs):
+        indexes = {index["name"] for index in sa.inspect(connection).get_indexes(table.name)}
+        for index in sorted(table.indexes, key=lambda one: str(one.name)):
+            if index.name not in indexes:
+                index.create(connection)
+    metadata.create_all(connection)
+    connection.execute(ledger.update().values(schema_version=SCHEMA_VERSION))
 
 
 def check(connection: Connection) -> str:

@@ -12,8 +12,9 @@ A lead is registered at Popin (the capture), then booked. Both halves live in on
                   │  └────────┘           ├──────> waiting                (the slot is taken: plan again)
                   v   released            ├──────> planned                (not sent)
               unassigned                  └──────> in_doubt ──> booked    (late answer, webhook, a person)
-                                                       ├──────> waiting   (a person: not booked)
-                                                       └──────> sending   (on_in_doubt="resend", once)
+                                              ^        ├──────> waiting   (a person: not booked)
+              any state without a call ───────┘        └──────> sending   (on_in_doubt="resend", once)
+                (late success or webhook: with an alarm)
 
 The rules that keep the promise:
 
@@ -23,7 +24,10 @@ The rules that keep the promise:
   the webhook or a person ends the doubt: "slot taken" may be our own booking. The seat is kept.
 * ``sending`` past its deadline, seen by anyone, is ``in_doubt`` (:class:`Expired`): the sender died.
 * A success for an attempt that was given up is never dropped: it raises an alarm and holds the lead, in
-  flight or not.
+  flight or not. So does a webhook (:class:`Evidence`) about a call that the lead is not held for.
+* A webhook about the slot that is being sent waits for the answer. Whatever that is, the call exists: the
+  lead becomes ``booked`` where a lost answer would have left a doubt, and where Popin refuses, which
+  contradicts it, ``in_doubt`` with an alarm. The rules of evidence and alarms stand in ``evidence``.
 """
 
 from __future__ import annotations
@@ -33,6 +37,7 @@ from typing import Any
 
 from airflow_provider_popin.sync.events import (
     Adopted,
+    AlarmCleared,
     Answer,
     BookingState,
     CaptureState,
@@ -40,6 +45,7 @@ from airflow_provider_popin.sync.events import (
     Corrected,
     Effects,
     Event,
+    Evidence,
     Expired,
     Intent,
     Planned,
@@ -50,6 +56,8 @@ from airflow_provider_popin.sync.events import (
     Settled,
     Step,
 )
+from airflow_provider_popin.sync.evidence import alarm_cleared, ends_attempt, evidence
+from airflow_provider_popin.sync.transitions import UnplannedCall, alarm_about, doubt, release_seat, settle
 
 # An exchange may take its whole timeout; after that much more nobody can still be waiting for its answer.
 DEADLINE_MARGIN_SECONDS = 10.0
@@ -106,7 +114,7 @@ def _may_resend(record: Record, event: Intent) -> bool:
 def _settled(record: Record, event: Settled, effects: Effects, now: float) -> bool:
     if event.step is Step.CAPTURE:
         return _capture_settled(record, event, effects)
-    return _booking_settled(record, event, effects)
+    return _booking_settled(record, event, effects, now)
 
 
 def _capture_settled(record: Record, event: Settled, effects: Effects) -> bool:
@@ -121,11 +129,11 @@ def _capture_settled(record: Record, event: Settled, effects: Effects) -> bool:
     if event.answer is Answer.REJECTED:
         record.capture_state = CaptureState.REJECTED
         record.wish = None
-        _settle(record, event.reason)
+        settle(record, event.reason)
     elif event.answer is Answer.UNKNOWN or record.capture_doubted:
         record.capture_doubted = True
         record.capture_state = CaptureState.IN_DOUBT
-        _settle(record, event.reason)
+        settle(record, event.reason)
     else:
         record.capture_state = CaptureState.NEW
         record.deadline = None
@@ -151,12 +159,12 @@ def _captured(record: Record, event: Settled, effects: Effects, mine: bool) -> b
     if not mine:
         # Late answer of an attempt that was sent again: the newer one, if in flight, makes a second customer.
         record.attempt += 1
-    _settle(record, None)
+    settle(record, None)
     record.run = event.run
     return True
 
 
-def _booking_settled(record: Record, event: Settled, effects: Effects) -> bool:
+def _booking_settled(record: Record, event: Settled, effects: Effects, now: float) -> bool:
     mine = record.attempt == event.attempt and record.booking_state in (
         BookingState.SENDING,
         BookingState.IN_DOUBT,
@@ -166,28 +174,32 @@ def _booking_settled(record: Record, event: Settled, effects: Effects) -> bool:
             return True  # told again after a lost commit, or a person said so first
         if not mine:
             return _late_success(record, event, effects)
+        if record.evidence_slot is not None:
+            record.confirmed_at, record.evidence_slot = now, None
         record.booking_state = BookingState.BOOKED
         record.booking_doubted = False
         record.reply_incomplete = record.reply_incomplete or event.incomplete
         record.time_mismatch = event.time_mismatch
         record.wish = record.fingerprint = None
         record.run = event.run
-        _settle(record, None)
+        settle(record, None)
         return True
     if not mine or record.booking_state == BookingState.IN_DOUBT:
         # Only a success may end a doubt; a late refusal of an expired attempt proves nothing.
         return False
+    if ends_attempt(record, event.answer, event, effects, now):
+        return True
     if event.answer is Answer.UNKNOWN or record.booking_doubted:
-        _doubt(record, event.reason, event.run, effects)
+        doubt(record, event.reason, event.run, effects)
     elif event.answer is Answer.REJECTED:
         record.booking_state = BookingState.REJECTED
         record.wish = None
-        _settle(record, event.reason)
-        _release_seat(record, effects)
+        settle(record, event.reason)
+        release_seat(record, effects)
     elif event.answer is Answer.TAKEN:
         record.booking_state = BookingState.WAITING
         record.deadline = None
-        _release_seat(record, effects)
+        release_seat(record, effects)
     else:
         record.booking_state = BookingState.PLANNED
         record.deadline = None
@@ -195,26 +207,15 @@ def _booking_settled(record: Record, event: Settled, effects: Effects) -> bool:
 
 
 def _late_success(record: Record, event: Settled, effects: Effects) -> bool:
-    effects.notes.append((record.id, event.attempt, "double_booking_alarm", None, event.slot_time))
-    record.alarm = True
-    if record.booking_state == BookingState.SENDING:
-        # A call exists already: what the attempt in flight is told, "taken" above all, may be about that.
-        if not record.booking_doubted:
-            record.doubt_run = event.run
-        record.booking_doubted = True
-    if record.booking_state in (BookingState.SENDING, BookingState.BOOKED, BookingState.IN_DOUBT):
-        return True
-    if record.seat is not None:
-        _release_seat(record, effects)
-    record.slot_start, record.slot_time, record.slot_timezone = (
-        event.slot_start,
-        event.slot_time,
-        event.slot_timezone,
+    call = UnplannedCall(
+        slot_start=event.slot_start,
+        slot_time=event.slot_time,
+        slot_timezone=event.slot_timezone,
+        attempt=event.attempt,
+        reason="late_success",
+        run=event.run,
     )
-    effects.take_seats.append(record.id)
-    # A new attempt number keeps whoever still holds the old one from sending.
-    record.attempt += 1
-    _doubt(record, "late_success", event.run, effects)
+    alarm_about(record, call, effects)
     return True
 
 
@@ -243,7 +244,7 @@ def _released(record: Record, event: Released, effects: Effects, now: float) -> 
     if record.capture_state != CaptureState.CAPTURED:
         return False
     if record.booking_state == BookingState.PLANNED:
-        _release_seat(record, effects)
+        release_seat(record, effects)
     elif record.booking_state not in (BookingState.WAITING, BookingState.UNASSIGNED):
         return False
     if (record.booking_state, record.reason) == (event.to, event.reason):
@@ -260,12 +261,13 @@ def _expired(record: Record, event: Expired, effects: Effects, now: float) -> bo
     if record.deadline is None or record.deadline > now:
         return False
     if record.booking_state == BookingState.SENDING:
-        _doubt(record, "no_outcome_recorded", record.run, effects)
+        if not ends_attempt(record, Answer.UNKNOWN, None, effects, now):
+            doubt(record, "no_outcome_recorded", record.run, effects)
         return True
     if record.capture_state == CaptureState.SENDING:
         record.capture_state = CaptureState.IN_DOUBT
         record.capture_doubted = True
-        _settle(record, "no_outcome_recorded")
+        settle(record, "no_outcome_recorded")
         return True
     return False
 
@@ -277,14 +279,14 @@ def _resolved(record: Record, event: Resolved, effects: Effects, now: float) -> 
     effects.notes.append((record.id, record.attempt, kind, event.who, event.why))
     record.booking_doubted = False
     record.alarm = False
-    _settle(record, None)
+    settle(record, None)
     if event.booked:
         record.booking_state = BookingState.BOOKED
         record.wish = record.fingerprint = None
     else:
         record.booking_state = BookingState.WAITING
         record.claim_owner = None
-        _release_seat(record, effects)
+        release_seat(record, effects)
     return True
 
 
@@ -298,7 +300,7 @@ def _claimed(record: Record, event: Claimed, effects: Effects, now: float) -> bo
     if record.booking_state == BookingState.PLANNED:
         # Planned by a run that is gone: its slot may be gone too.
         record.booking_state = BookingState.WAITING
-        _release_seat(record, effects)
+        release_seat(record, effects)
     record.claim_owner = event.owner
     record.wish = event.wish
     record.fingerprint = event.fingerprint
@@ -317,7 +319,7 @@ def _refused(record: Record, event: Refused, effects: Effects, now: float) -> bo
     record.fingerprint = event.fingerprint
     record.wish = None
     record.run = event.run
-    _settle(record, event.reason)
+    settle(record, event.reason)
     return True
 
 
@@ -338,28 +340,8 @@ def _adopted(record: Record, event: Adopted, effects: Effects, now: float) -> bo
     record.capture_state = CaptureState.CAPTURED
     record.customer_id = event.customer_id
     record.run = event.run
-    _settle(record, None)
+    settle(record, None)
     return True
-
-
-def _doubt(record: Record, reason: str | None, run: str | None, effects: Effects) -> None:
-    record.booking_state = BookingState.IN_DOUBT
-    if not record.booking_doubted:
-        record.doubt_run = run
-    record.booking_doubted = True
-    _settle(record, reason)
-    effects.notes.append((record.id, record.attempt, "in_doubt", None, reason))
-
-
-def _settle(record: Record, reason: str | None) -> None:
-    record.deadline = None
-    record.reason = reason
-    record.change += 1
-
-
-def _release_seat(record: Record, effects: Effects) -> None:
-    effects.release_seats.append(record.id)
-    record.slot_start = record.slot_time = record.slot_timezone = record.seat = None
 
 
 _HANDLERS: dict[type, Callable[[Record, Any, Effects, float], bool]] = {
@@ -373,4 +355,6 @@ _HANDLERS: dict[type, Callable[[Record, Any, Effects, float], bool]] = {
     Refused: _refused,
     Corrected: _corrected,
     Adopted: _adopted,
+    Evidence: evidence,
+    AlarmCleared: alarm_cleared,
 }

@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
+import threading
+from collections import deque
+from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from concurrent.futures import TimeoutError as FutureTimeoutError
+
+from sqlalchemy.engine import Connection
 
 from airflow_provider_popin.sync.errors import LedgerError
-from airflow_provider_popin.sync.ledger import Ledger
+from airflow_provider_popin.sync.ledger import Ledger, LedgerUnreachableError
+from airflow_provider_popin.webhooks.deliveries import Delivery, Receipt, body_key, store
 from airflow_provider_popin.webhooks.events import CallEvent
 
-DUPLICATE_SECONDS = 24 * 3600.0
+__all__ = ["Inbox", "InboxFullError", "Receipt"]
+
 # More than this waiting for the database means that it does not keep up.
 MAX_WAITING = 2_000
+_MAX_BATCH = 200
+
+_Waiting = tuple[Delivery, "Future[Receipt]"]
 
 
 class InboxFullError(LedgerError):
-    """The database does not keep up: nothing was taken, deliver again later."""
-
-
-@dataclass(frozen=True, slots=True)
-class Receipt:
-    """A delivery is durable.
-
-    :param event_id: of the event in the ledger's database.
-    :param duplicate: an identical body came on this connection within 24 hours; ``event_id`` is that event.
-    """
-
-    event_id: int
-    duplicate: bool
+    """The database does not keep up, or the inbox is closed: nothing was taken, deliver again later."""
 
 
 class Inbox:
@@ -38,6 +36,11 @@ class Inbox:
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
+        self._waiting: deque[_Waiting] = deque()
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self._closed = False
+        self._connection: Connection | None = None
 
     def submit(
         self, *, conn_id: str, account: str, body: bytes, event: CallEvent, key: bytes
@@ -48,12 +51,26 @@ class Inbox:
         :param account: ``ClientConfig.account_key`` of that connection.
         :param body: as received; only its HMAC is stored.
         :param event: what :func:`.envelopes.parse_event` made of it.
-        :param key: for the HMAC; a bare hash of a body would let phone numbers be tried out.
-        :return: done when the event is durable, or a :class:`~airflow_provider_popin.sync.errors.LedgerError`.
-            For an event loop: ``await asyncio.wrap_future(...)``.
+        :param key: secret, for the HMAC; with another key the same body is another event.
+        :return: done when the event is durable, or a
+            :class:`~airflow_provider_popin.sync.errors.LedgerError`. An event loop may
+            ``await asyncio.wrap_future(...)``.
         :raises InboxFullError: too much is waiting already, or the inbox is closed.
         """
-        raise NotImplementedError
+        delivery = Delivery(conn_id=conn_id, account=account, body_key=body_key(body, key), event=event)
+        receipt: Future[Receipt] = Future()
+        with self._changed:
+            if self._closed:
+                raise InboxFullError("the inbox is closed")
+            if len(self._waiting) >= MAX_WAITING:
+                raise InboxFullError(f"{MAX_WAITING} deliveries wait for the ledger's database already")
+            self._waiting.append((delivery, receipt))
+            if self._thread is None:
+                # A daemon: a process that ends is not kept by deliveries that nobody was promised.
+                self._thread = threading.Thread(target=self._write, name="popin-inbox", daemon=True)
+                self._thread.start()
+            self._changed.notify()
+        return receipt
 
     def receive(
         self,
@@ -71,8 +88,73 @@ class Inbox:
         :raises InboxFullError: too much is waiting already.
         :raises LedgerError: the database did not take it, or not in time; it may take it after all.
         """
-        raise NotImplementedError
+        receipt = self.submit(conn_id=conn_id, account=account, body=body, event=event, key=key)
+        try:
+            return receipt.result(timeout_seconds)
+        except FutureTimeoutError:
+            raise LedgerUnreachableError(
+                f"the ledger's database did not take a delivery in {timeout_seconds:g} s"
+            ) from None
 
     def close(self) -> None:
         """Write what was handed in, and end the thread."""
-        raise NotImplementedError
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _write(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting or self._closed)
+                if not self._waiting:
+                    break
+                batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), _MAX_BATCH))]
+            self._deliver(batch)
+        self._disconnect()
+
+    def _deliver(self, batch: Sequence[_Waiting]) -> None:
+        try:
+            receipts = self._store([delivery for delivery, _ in batch])
+        except (LedgerError, ValueError) as error:
+            # ValueError: what drivers say of text that they cannot encode. One delivery that the database
+            # refuses must not take its neighbours with it.
+            if len(batch) > 1 and not isinstance(error, LedgerUnreachableError):
+                for waiting in batch:
+                    self._deliver([waiting])
+                return
+            for _, receipt in batch:
+                _fail(receipt, error)
+        except BaseException as error:
+            # Whoever waits must not wait for a thread that is gone.
+            for _, receipt in batch:
+                _fail(receipt, error)
+            raise
+        else:
+            for (_, receipt), told in zip(batch, receipts, strict=True):
+                if receipt.set_running_or_notify_cancel():
+                    receipt.set_result(told)
+
+    def _store(self, batch: Sequence[Delivery]) -> list[Receipt]:
+        if self._connection is None:
+            self._connection = self._ledger.connect()
+        try:
+            with self._ledger.write(self._connection) as connection:
+                return store(connection, batch)
+        except BaseException:
+            # The connection may be the cause; the next transaction gets a fresh one.
+            self._disconnect()
+            raise
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+def _fail(receipt: Future[Receipt], error: BaseException) -> None:
+    if receipt.set_running_or_notify_cancel():
+        if isinstance(error, ValueError):
+            error = LedgerError(f"the database's driver cannot encode a value: {type(error).__name__}")
+        receipt.set_exception(error)

@@ -101,7 +101,7 @@ class LeadView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attention:
-    """How much needs a person. ``unmatched`` leaves out ``unmatched_strangers``: customers of no lead here."""
+    """How much needs a person. ``unmatched_strangers``, of customers of no lead here, are counted apart."""
 
     in_doubt: int
     alarms: int
