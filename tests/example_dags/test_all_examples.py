@@ -12,7 +12,10 @@ import pytest
 import example_dags
 from tests.airflow_runs import IS_AIRFLOW_3
 
-FILES = sorted(Path(example_dags.__path__[0]).glob("popin_*.py"))
+# They begin with an asset event from outside, which Airflow 2 does not have: there, the files hold no Dag.
+STARTED_BY_EVENTS = {"popin_slots_open"}
+ALL_FILES = sorted(Path(example_dags.__path__[0]).glob("popin_*.py"))
+FILES = [file for file in ALL_FILES if IS_AIRFLOW_3 or file.stem not in STARTED_BY_EVENTS]
 
 
 def load(file: Path) -> Any:
@@ -32,7 +35,8 @@ def test_example_runs_once_at_a_time_in_the_pool_and_says_how_to_set_it_up(file:
 
 def test_syncs_run_on_a_schedule() -> None:
     field = "schedule" if IS_AIRFLOW_3 else "schedule_interval"
-    assert {file.stem: str(getattr(load(file), field)) for file in FILES} == {
+    timed = [file for file in FILES if file.stem not in STARTED_BY_EVENTS]
+    assert {file.stem: str(getattr(load(file), field)) for file in timed} == {
         "popin_crm_sync": "*/15 * * * *",
         "popin_file_sync": "@hourly",
         "popin_mapped_leads": "None",
@@ -51,7 +55,13 @@ def test_airflow_reads_the_files_from_its_dags_folder(airflow_db: None) -> None:
     assert sorted(bag.dags) == [file.stem for file in FILES]
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+@pytest.mark.skipif(IS_AIRFLOW_3, reason="Airflow 3 has asset events")
+@pytest.mark.parametrize("name", sorted(STARTED_BY_EVENTS))
+def test_file_without_a_dag_can_be_imported_on_airflow_2(name: str) -> None:
+    assert importlib.import_module(f"example_dags.{name}").dag is None
+
+
+@pytest.mark.parametrize("file", ALL_FILES, ids=lambda file: file.stem)
 def test_people_in_the_examples_do_not_exist(file: Path) -> None:
     text = file.read_text("utf-8")
     assert all(domain == "example.com" for domain in re.findall(r"[\w.]+@([\w.]+\.[a-z]+)", text))
