@@ -105,7 +105,10 @@ def _add_webhooks(group: argparse._ArgumentGroup) -> None:
     add("--outcome-after", type=float, metavar="SECONDS", help="from booking to call, whatever the slot")
     help_factor = "how many times faster than the clock calls come (%(default)s)"
     add("--time-factor", type=float, default=default["time_factor"], help=help_factor)
-    known = ", ".join(f"{name} ({default[name]})" for name in (*PROBABILITIES, "delay_seconds"))
+    chances = (*PROBABILITIES, "delay_seconds")
+    known = ", ".join(
+        f"{name} ({'the rest' if default[name] is None else default[name]})" for name in chances
+    )
     add("--webhook", action="append", default=[], type=_chance, metavar="NAME=NUMBER", help=known)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from airflow_provider_popin.sandbox import webhook_events as events
-from airflow_provider_popin.sandbox.webhook_settings import OUTCOMES, WebhookSettings
+from airflow_provider_popin.sandbox.webhook_settings import WebhookSettings
 
 MINUTE = 60.0
 PRESCHEDULED_BEFORE = 30 * MINUTE
@@ -103,8 +103,8 @@ def _outcome(settings: WebhookSettings, dice: random.Random, name: str) -> Itera
 
 def _choose(settings: WebhookSettings, dice: random.Random) -> str | None:
     chance = dice.random()
-    for outcome in OUTCOMES:
-        chance -= float(getattr(settings, outcome))
+    for outcome, share in settings.shares:
+        chance -= share
         if chance < 0:
             return outcome
     return None

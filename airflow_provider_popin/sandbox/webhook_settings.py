@@ -10,7 +10,9 @@ from urllib.parse import urlsplit
 from airflow_provider_popin.sandbox.loopback import is_loopback
 from airflow_provider_popin.sandbox.webhook_events import ENVELOPES, TIMESTAMPS, Style
 
-OUTCOMES = ("successful", "missed", "abandoned")
+OUTCOMES = ("missed", "abandoned", "successful")
+# None is a value of theirs.
+MAY_BE_NONE = frozenset({"outcome_after", "successful"})
 # What may come besides the outcome.
 EXTRAS = ("notified", "guest_connected", "missed_notified", "remark_added", "rated")
 FAULTS = ("duplicate", "delay", "reorder", "drop")
@@ -37,10 +39,10 @@ class WebhookSettings:
         waited for longer. None: `time_factor` counts.
     :param time_factor: how many times faster than the clock the time from booking to call and after it
         passes. 1 waits for the slot. Timestamps are always those of uncompressed time.
-    :param successful: share of calls that happen. Together with the next two at most 1; of the other
-        calls nothing is heard.
     :param missed: share of calls that are missed.
     :param abandoned: share of calls that are abandoned before they are answered.
+    :param successful: share of calls that happen; None: all others. Of what the three leave of 1, nothing
+        is heard.
     :param notified: chance of each of the two notifications before a call.
     :param guest_connected: chance that a guest joins a call that happens.
     :param missed_notified: chance of the notification of a missed call.
@@ -67,9 +69,9 @@ class WebhookSettings:
     plus: bool = False
     outcome_after: float | None = None
     time_factor: float = 1.0
-    successful: float = 0.7
     missed: float = 0.2
     abandoned: float = 0.05
+    successful: float | None = None
     notified: float = 1.0
     guest_connected: float = 0.1
     missed_notified: float = 1.0
@@ -98,6 +100,13 @@ class WebhookSettings:
         self._check_numbers()
 
     @property
+    def shares(self) -> tuple[tuple[str, float], ...]:
+        """How many of all calls have which outcome."""
+        others = self.missed + self.abandoned
+        successful = max(0.0, 1 - others) if self.successful is None else self.successful
+        return (("missed", self.missed), ("abandoned", self.abandoned), ("successful", successful))
+
+    @property
     def style(self) -> Style:
         """How events are spelled."""
         return Style(envelope=self.envelope, timestamps=self.timestamps, plus=self.plus)
@@ -111,7 +120,7 @@ class WebhookSettings:
 
     def _check_numbers(self) -> None:
         limits: list[tuple[str, float, float, float]] = [
-            *((name, getattr(self, name), 0, 1) for name in PROBABILITIES),
+            *((name, getattr(self, name) or 0.0, 0, 1) for name in PROBABILITIES),
             ("outcome_after", self.outcome_after or 0.0, 0, 3660 * 86400),
             ("time_factor", self.time_factor, 0.01, 1_000_000),
             ("delay_seconds", self.delay_seconds, 0, 86400),
@@ -123,7 +132,7 @@ class WebhookSettings:
         for name, value, low, high in limits:
             if not low <= value <= high:
                 raise ValueError(f"webhook {name}: must be from {low} to {high}")
-        if sum(getattr(self, name) for name in OUTCOMES) > 1 + 1e-9:
+        if sum(getattr(self, name) or 0.0 for name in OUTCOMES) > 1 + 1e-9:
             raise ValueError("webhook {}: together more than 1".format(" + ".join(OUTCOMES)))
 
 
@@ -165,7 +174,7 @@ def _typed(name: str, value: object) -> object:
         fits, wanted = isinstance(value, int) and not isinstance(value, bool), "a whole number"
     else:
         fits, wanted = isinstance(value, int | float) and not isinstance(value, bool), "a number"
-        fits = fits or (name == "outcome_after" and value is None)
+        fits = fits or (name in MAY_BE_NONE and value is None)
     if not fits:
         raise ValueError(f"webhook {name}: {wanted} expected")
     return value

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from airflow_provider_popin.sandbox.server import SandboxServer
+from tests.sandbox.receiver import Receiver, tell
 from tests.sandbox.talk import SETTINGS
 
 
@@ -22,3 +23,17 @@ def popin(running: SandboxServer) -> SandboxServer:
     """The server without a past."""
     running.reset()
     return running
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    """A receiver of webhooks that answers 200."""
+    with Receiver() as server:
+        yield server
+
+
+@pytest.fixture
+def told(popin: SandboxServer, receiver: Receiver) -> SandboxServer:
+    """A sandbox that tells the receiver of captures and bookings, and of calls nothing."""
+    tell(popin, receiver)
+    return popin

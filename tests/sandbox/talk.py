@@ -106,6 +106,13 @@ def schedule(server: SandboxServer, customer_id: str, time: str, **more: object)
     return call(server, "POST", "/api/v1/external/schedule", body)
 
 
+def book(server: SandboxServer, number: int = 1, clock: str = "10:00 AM", *, day: str = FRIDAY) -> str:
+    """Capture and book a synthetic person, and return the customer_id."""
+    customer_id = new_customer(server, number)
+    assert schedule(server, customer_id, f"{day} {clock}").status == 200
+    return customer_id
+
+
 def control(server: SandboxServer, method: str, path: str, body: object = None) -> Answer:
     """Ask below `/_sandbox`, without any key."""
     return call(server, method, "/_sandbox" + path, body, with_headers={})
