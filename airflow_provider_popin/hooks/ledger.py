@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import AirflowException, BaseHook, conf
+from airflow.providers.common.compat.sdk import AirflowException, BaseHook, Connection, conf
 
 from airflow_provider_popin.client.errors import PopinConfigError
 
@@ -46,7 +46,7 @@ def sql_engine(conn_id: str) -> Engine:
 
     connection = BaseHook.get_connection(conn_id)
     try:
-        hook = connection.get_hook()  # type: ignore[no-untyped-call]
+        hook = _own_connection(connection).get_hook()
     except AirflowException as error:
         problem = f"is {connection.conn_type!r}, and no installed provider has a hook for it"
         raise _config_error(conn_id, "conn_type", problem) from error
@@ -64,6 +64,17 @@ def sql_engine(conn_id: str) -> Engine:
         kwargs["creator"] = hook.get_conn
     engine: Engine = hook.get_sqlalchemy_engine(engine_kwargs=kwargs)
     return engine
+
+
+def _own_connection(connection: Any) -> Any:
+    """The task SDK's connection: servers get a row of Airflow's database, whose own hooks are deprecated.
+
+    Airflow 2 has one kind of connection only.
+    """
+    if isinstance(connection, Connection):
+        return connection
+    names = ("conn_id", "conn_type", "host", "schema", "login", "password", "port", "extra")
+    return Connection(**{name: getattr(connection, name) for name in names})
 
 
 def _refuse_remote_executors(conn_id: str) -> None:
