@@ -16,10 +16,10 @@ class BodyTooLargeError(Exception):
 
 
 class BodyTooSlowError(Exception):
-    """The body had not arrived after :data:`READ_SECONDS`."""
+    """The body had not arrived in time."""
 
 
-async def read_body(request: Request, *, seconds: float = READ_SECONDS) -> bytes:
+async def read_body(request: Request, *, seconds: float) -> bytes:
     """Read the body; never more than the limit is held, whatever ``Content-Length`` says.
 
     :param request: whose body nobody has read.

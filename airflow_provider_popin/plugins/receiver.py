@@ -32,6 +32,7 @@ from starlette.routing import Route
 from airflow_provider_popin.plugins.admission import BusyError, Doorkeeper, RefusedError
 from airflow_provider_popin.plugins.background import Background
 from airflow_provider_popin.plugins.bodies import (
+    READ_SECONDS,
     BodyTooLargeError,
     BodyTooSlowError,
     discard_body,
@@ -158,7 +159,7 @@ class Receiver:
             complete = await self._discard(request)
             return _problem(415, "send application/json, not encoded", close=not complete)
         try:
-            body = await read_body(request)
+            body = await read_body(request, seconds=READ_SECONDS)
         except BodyTooLargeError:
             return _problem(413, "the body is larger than 64 KB", close=True)
         except BodyTooSlowError:

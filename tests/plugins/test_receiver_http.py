@@ -1,0 +1,243 @@
+"""The receiver over HTTP: Airflow's real API server on loopback, real sockets."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import requests
+
+from airflow_provider_popin.plugins import admission, receiver
+from tests.plugins.deliveries import KEY, address, deliver, exchange, fresh_id, missed_call, set_up
+
+SetConnection = Callable[..., None]
+HEAD = (
+    b"POST %(path)s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\n"
+    b"X-API-KEY: " + KEY.encode() + b"\r\n"
+)
+
+
+@pytest.fixture(autouse=True)
+def _many_guesses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test brings connections that are not known yet, within a second; nobody else does that."""
+    monkeypatch.setattr(admission, "GUESSES_PER_SECOND", 10_000)
+
+
+@pytest.fixture
+def url(api_server: str, set_connection: SetConnection, tmp_path: Path) -> str:
+    return address(api_server, set_up(set_connection, tmp_path))
+
+
+def status_of(answer: bytes) -> int:
+    return int(answer.split(b" ", 2)[1])
+
+
+class TestKeys:
+    def test_all_refusals_are_alike(
+        self, api_server: str, url: str, set_connection: SetConnection, tmp_path: Path
+    ) -> None:
+        closed = address(api_server, set_up(set_connection, tmp_path, webhook_key=None))
+        broken = address(api_server, set_up(set_connection, tmp_path, timeout_seconds="soon"))
+        other_type = fresh_id()
+        set_connection(other_type, conn_type="http", extra={"webhook_key": KEY})
+        assert deliver(url, missed_call()).status_code == 200
+        answers = [
+            deliver(url, missed_call(), "wrong"),
+            deliver(url, missed_call(), None),
+            deliver(url, missed_call(), ""),
+            deliver(url, missed_call(), "."),
+            deliver(address(api_server, fresh_id()), missed_call()),
+            deliver(address(api_server, "a%20b"), missed_call()),
+            deliver(address(api_server, other_type), missed_call()),
+            deliver(closed, missed_call()),
+            deliver(closed, missed_call(), None),
+            deliver(closed, missed_call(), ""),
+            deliver(broken, missed_call()),
+        ]
+        assert {answer.status_code for answer in answers} == {401}
+        assert len({answer.content for answer in answers}) == 1
+        assert len({tuple(sorted(set(answer.headers) - {"date"})) for answer in answers}) == 1
+        assert min(answer.elapsed.total_seconds() for answer in answers) >= receiver.REFUSAL_SECONDS * 0.9
+
+    def test_two_keys_are_no_key(self, url: str) -> None:
+        twice = HEAD + b"X-API-KEY: " + KEY.encode() + b"\r\nContent-Length: 2\r\n\r\n{}"
+        assert status_of(exchange(url, twice)) == 401
+
+    def test_a_dot_is_a_key_like_any_other(
+        self, api_server: str, set_connection: SetConnection, tmp_path: Path
+    ) -> None:
+        dot = address(api_server, set_up(set_connection, tmp_path, webhook_key="."))
+        assert deliver(dot, missed_call(), ".").status_code == 200
+        assert deliver(dot, missed_call(), None).status_code == 401
+
+    def test_a_connection_of_airflows_database(
+        self, api_server: str, set_connection: SetConnection, tmp_path: Path
+    ) -> None:
+        from airflow.models import Connection
+        from airflow.utils.session import create_session
+
+        conn_id, ledger_conn_id = fresh_id(), fresh_id("ledger")
+        extra = json.dumps({"webhook_key": KEY, "ledger_conn_id": ledger_conn_id})
+        ledger = str(tmp_path / "ledger.db")
+        with create_session() as session:
+            session.add(
+                Connection(conn_id, conn_type="popin", login="51", password="api-key-0815", extra=extra)
+            )
+            session.add(Connection(ledger_conn_id, conn_type="sqlite", host=ledger))
+        try:
+            assert deliver(address(api_server, conn_id), missed_call()).status_code == 200
+        finally:
+            with create_session() as session:
+                for one in (conn_id, ledger_conn_id):
+                    session.delete(session.query(Connection).filter_by(conn_id=one).one())
+        assert Path(ledger).exists()
+
+
+class TestRequests:
+    @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS"])
+    def test_other_methods(self, url: str, method: str) -> None:
+        answer = requests.request(method, url, headers={"X-API-KEY": KEY}, timeout=10)
+        assert answer.status_code == 405
+        assert answer.headers["Allow"] == "POST"
+
+    @pytest.mark.parametrize("path", ["", "/more", "/openapi.json", "/docs"])
+    def test_other_paths(self, api_server: str, path: str) -> None:
+        answer = requests.post(f"{api_server}/popin/webhooks{path and '/x' + path}", timeout=10)
+        assert answer.status_code in (404, 405)
+
+    @pytest.mark.parametrize(
+        "headers",
+        [
+            {"Content-Type": "text/plain"},
+            {"Content-Type": "application/x-www-form-urlencoded"},
+            {"Content-Type": "multipart/form-data; boundary=x"},
+            {"Content-Encoding": "gzip"},
+        ],
+    )
+    def test_other_types(self, url: str, headers: dict[str, str]) -> None:
+        assert deliver(url, missed_call(), **headers).status_code == 415
+
+    @pytest.mark.parametrize(
+        "kind", ["application/json; charset=utf-8", "Application/JSON", "application/x+json"]
+    )
+    def test_types_of_json(self, url: str, kind: str) -> None:
+        assert deliver(url, missed_call(), **{"Content-Type": kind}).status_code == 200
+
+    def test_no_type(self, url: str) -> None:
+        body = json.dumps(missed_call()).encode()
+        head = HEAD.replace(b"Content-Type: application/json\r\n", b"")
+        assert status_of(exchange(url, head + b"Content-Length: %d\r\n\r\n" % len(body), body)) == 200
+
+    @pytest.mark.parametrize(
+        "body", [b"", b"{", b"[]", b'"x"', b"null", b"{}", b'{"event": 1}', b"\xff\xfe", b"[" * 60_000]
+    )
+    def test_no_event(self, url: str, body: bytes) -> None:
+        answer = deliver(url, body)
+        assert answer.status_code == 400
+        assert set(answer.json()) == {"detail"}
+
+    def test_identical_bodies_are_one_event(self, url: str) -> None:
+        body = missed_call()
+        assert deliver(url, body).json() == {"received": True, "duplicate": False}
+        assert deliver(url, body).json() == {"received": True, "duplicate": True}
+
+
+class TestLimits:
+    def test_the_largest_body(self, url: str) -> None:
+        body = json.dumps({"event": "popin_new_thing", "filler": ""}).encode()
+        body = body.replace(b'""', b'"' + b"x" * (64 * 1024 - len(body)) + b'"')
+        assert len(body) == 64 * 1024
+        assert deliver(url, body).status_code == 200
+        assert deliver(url, body + b" ").status_code == 413
+
+    def test_chunks(self, url: str) -> None:
+        body = json.dumps(missed_call()).encode()
+        chunks = b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in (body[:7], body[7:]))
+        head = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
+        assert status_of(exchange(url, head, chunks, b"0\r\n\r\n")) == 200
+
+    def test_endless_chunks_are_cut_off(self, url: str) -> None:
+        chunk = b"8000\r\n" + b"x" * 0x8000 + b"\r\n"
+        # No end is sent: the answer comes nevertheless.
+        answer = exchange(url, HEAD + b"Transfer-Encoding: chunked\r\n\r\n", chunk, chunk, chunk)
+        assert status_of(answer) == 413
+
+    def test_a_large_length_is_refused_unread(self, url: str) -> None:
+        assert status_of(exchange(url, HEAD + b"Content-Length: 65537\r\n\r\n")) == 413
+
+    @pytest.mark.parametrize("length", [b"Content-Length: 10\r\n", b"Transfer-Encoding: chunked\r\n"])
+    def test_a_slow_body_ends(self, url: str, length: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(receiver, "READ_SECONDS", 0.1)
+        assert status_of(exchange(url, HEAD + length + b"\r\n", b"1\r\n{\r\n")) == 408
+
+    @pytest.mark.parametrize("length", [b"Content-Length: 10\r\n", b"Transfer-Encoding: chunked\r\n"])
+    def test_a_stranger_waits_for_nothing(
+        self, url: str, length: bytes, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(receiver, "DISCARD_SECONDS", 0.1)
+        stranger = HEAD.replace(KEY.encode(), b"wrong")
+        assert status_of(exchange(url, stranger + length + b"\r\n")) == 401
+
+    def test_a_strangers_large_body_is_not_read(self, url: str) -> None:
+        stranger = HEAD.replace(KEY.encode(), b"wrong")
+        assert status_of(exchange(url, stranger + b"Content-Length: 99999999\r\n\r\n")) == 401
+
+    def test_too_many_at_once(self, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(receiver, "MAX_UNDER_WAY", 0)
+        answer = deliver(url, missed_call())
+        assert answer.status_code == 503
+        assert int(answer.headers["Retry-After"]) > 0
+
+
+class TestLedgerTrouble:
+    def test_no_ledger(
+        self,
+        api_server: str,
+        set_connection: SetConnection,
+        tmp_path: Path,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        conn_id = set_up(set_connection, tmp_path, ledger_conn_id=None)
+        answers = [deliver(address(api_server, conn_id), missed_call()) for _ in range(3)]
+        assert {answer.status_code for answer in answers} == {503}
+        told = [line for line in caplog.messages if "ledger_conn_id" in line]
+        assert len(told) == 1
+        assert conn_id in told[0]
+
+    @pytest.mark.parametrize(
+        "ledger",
+        [
+            {"conn_type": "sqlite", "host": "/nonexistent/folder/ledger.db"},
+            {"conn_type": "sqlite", "host": ":memory:"},
+            {"conn_type": "http", "host": "localhost"},
+            {"conn_type": "nonsense"},
+        ],
+    )
+    def test_a_ledger_that_cannot_be_opened(
+        self, api_server: str, set_connection: SetConnection, tmp_path: Path, ledger: dict[str, str]
+    ) -> None:
+        ledger_conn_id = fresh_id("ledger")
+        conn_id = set_up(set_connection, tmp_path, ledger_conn_id=ledger_conn_id)
+        url = address(api_server, conn_id)
+        assert deliver(url, missed_call()).status_code == 503
+        set_connection(ledger_conn_id, **ledger)
+        assert deliver(url, missed_call()).status_code == 503
+
+
+def test_nothing_of_a_delivery_is_logged(
+    url: str, api_server: str, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    # What is registered as personal is searched for in the output of every test; here, in every answer, too.
+    with caplog.at_level(logging.DEBUG):
+        deliver(url, missed_call())
+        deliver(url, missed_call(), "another-secret-key")
+        deliver(url, json.dumps(missed_call()).encode()[:-5])
+        time.sleep(0.3)
+    captured = capfd.readouterr()
+    text = caplog.text + captured.out + captured.err
+    assert "another-secret-key" not in text
+    assert "ring 1" not in text
