@@ -1,0 +1,187 @@
+"""Which Popin connections there are, and the ledger behind each; what is wrong is said with its remedy.
+
+Called in worker threads of the API server, where Airflow reads connections as a server does: from a secrets
+backend, the environment, and its own database.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import threading
+from collections import OrderedDict
+from contextlib import suppress
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from airflow.providers.common.compat.sdk import AirflowException, AirflowNotFoundException, BaseHook, conf
+
+from airflow_provider_popin.client.errors import PopinConfigError
+from airflow_provider_popin.hooks.connection import read_connection
+from airflow_provider_popin.hooks.ledger import sql_engine
+from airflow_provider_popin.sync.errors import LedgerError
+from airflow_provider_popin.sync.ledger import Ledger, LedgerUnreachableError
+
+DEFAULT_CONNECTION = "popin_default"
+_KEPT_OPEN = 16
+
+_log = logging.getLogger(__name__)
+
+
+class TroubleError(Exception):
+    """The page has nothing to show; told to the user as it stands.
+
+    :param title: what is wrong.
+    :param remedy: what to do about it.
+    :param new: nothing is broken, everything is still to be set up.
+    """
+
+    def __init__(self, title: str, remedy: str, *, new: bool = False) -> None:
+        super().__init__(title)
+        self.title = title
+        self.remedy = remedy
+        self.new = new
+
+
+@dataclass(frozen=True, slots=True)
+class OpenLedger:
+    """One Popin account and its ledger.
+
+    :param conn_id: of the Popin connection.
+    :param ledger_conn_id: of the database.
+    :param account: the account's name in the ledger.
+    """
+
+    conn_id: str
+    ledger_conn_id: str
+    account: str
+    ledger: Ledger
+
+
+def connection_ids() -> list[str]:
+    """Return the ids of the Popin connections: those in Airflow's database, and those that the configuration
+    names in ``[popin] page_connections`` (connections from elsewhere cannot be listed).
+    """
+    configured = conf.get("popin", "page_connections", fallback=DEFAULT_CONNECTION) or ""
+    named = {name.strip() for name in configured.split(",") if name.strip()}
+    stored = _stored_ids()
+    if DEFAULT_CONNECTION in named - stored and not _exists(DEFAULT_CONNECTION):
+        # Named by default; where it is not in use, nobody wants to hear that it is absent.
+        named.discard(DEFAULT_CONNECTION)
+    return sorted(named | stored)
+
+
+class Ledgers:
+    """Ledgers by connection, kept open between requests."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._open: OrderedDict[tuple[str, str], Ledger] = OrderedDict()
+
+    def open(self, conn_id: str) -> OpenLedger:
+        """Return the ledger of a Popin connection; create none.
+
+        :param conn_id: id of the Popin connection.
+        :raises TroubleError: there is no such ledger, or it cannot be read now.
+        """
+        try:
+            settings = read_connection(BaseHook.get_connection(conn_id), conn_id=conn_id)
+        except AirflowNotFoundException:
+            raise TroubleError(
+                f"There is no connection {conn_id}",
+                "Create it under Admin, Connections, with the type Popin, or take it out of the setting "
+                "[popin] page_connections.",
+            ) from None
+        except PopinConfigError as error:
+            raise _unusable(conn_id, error) from None
+        if settings.ledger_conn_id is None:
+            raise TroubleError(
+                f"The connection {conn_id} names no ledger",
+                "Edit it under Admin, Connections: the field Ledger connection takes the id of the SQLite or "
+                "Postgres connection that your Dags give as ledger_conn_id.",
+            )
+        ledger = self._ledger(settings.ledger_conn_id)
+        return OpenLedger(conn_id, settings.ledger_conn_id, settings.config.account_key, ledger)
+
+    def close(self) -> None:
+        """Close every database connection."""
+        with self._lock:
+            ledgers = list(self._open.values())
+            self._open.clear()
+        for ledger in ledgers:
+            ledger.engine.dispose()
+
+    def _ledger(self, conn_id: str) -> Ledger:
+        try:
+            connection = BaseHook.get_connection(conn_id)
+            # Whoever edits the connection wants the page to follow.
+            address = hashlib.sha256(repr(connection.get_uri()).encode()).hexdigest()
+            with self._lock:
+                known = self._open.get((conn_id, address))
+            return known or self._find(conn_id, address)
+        except AirflowNotFoundException:
+            raise TroubleError(
+                f"There is no connection {conn_id}",
+                "A Popin connection names it as its ledger. Create it under Admin, Connections: a SQLite or "
+                "Postgres database.",
+            ) from None
+        except PopinConfigError as error:
+            raise _unusable(conn_id, error) from None
+        except (LedgerError, ImportError, AirflowException, OSError, sa.exc.SQLAlchemyError) as error:
+            raise unreadable(conn_id, error) from None
+
+    def _find(self, conn_id: str, address: str) -> Ledger:
+        ledger = Ledger.find(sql_engine(conn_id))
+        if ledger is None:
+            raise TroubleError(
+                "No leads yet",
+                f"The ledger {conn_id} does not exist yet: the first run of a lead sync makes it.",
+                new=True,
+            )
+        with self._lock:
+            outdated = [key for key in self._open if key[0] == conn_id]
+            dropped = [self._open.pop(key) for key in outdated]
+            self._open[conn_id, address] = ledger
+            while len(self._open) > _KEPT_OPEN:
+                dropped.append(self._open.popitem(last=False)[1])
+        for old in dropped:
+            old.engine.dispose()
+        return ledger
+
+
+def unreadable(conn_id: str, error: Exception) -> TroubleError:
+    """Say that a ledger cannot be read. The database's own words go to the log: they name hosts and users.
+
+    :param conn_id: of the database.
+    :param error: what it answered.
+    """
+    _log.warning("The ledger behind the connection %s cannot be read: %s", conn_id, error)
+    if isinstance(error, LedgerUnreachableError) or not isinstance(error, (LedgerError, ImportError)):
+        return TroubleError(
+            f"The ledger {conn_id} does not answer",
+            f"Is its database running, and does the connection {conn_id} hold the right address and "
+            "password? The API server's log has what the database said.",
+        )
+    return TroubleError(f"The ledger {conn_id} cannot be used", f"{str(error)[:1].upper()}{str(error)[1:]}.")
+
+
+def _unusable(conn_id: str, error: PopinConfigError) -> TroubleError:
+    where = (
+        f"the field {error.field} of the connection {conn_id}" if error.field else f"the connection {conn_id}"
+    )
+    return TroubleError(f"The connection {conn_id} cannot be used", f"Correct {where}: it {error.reason}.")
+
+
+def _stored_ids() -> set[str]:
+    from airflow.models import Connection
+    from airflow.utils.session import create_session
+
+    with create_session() as session:
+        query = sa.select(Connection.conn_id).where(Connection.conn_type == "popin")
+        return {str(conn_id) for conn_id in session.scalars(query)}
+
+
+def _exists(conn_id: str) -> bool:
+    with suppress(AirflowNotFoundException):
+        return BaseHook.get_connection(conn_id) is not None
+    return False
