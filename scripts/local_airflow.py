@@ -56,13 +56,24 @@ def environment(
     return settings | {f"AIRFLOW_VAR_{name.upper()}": value for name, value in variables.items()}
 
 
-def connections(*, sandbox_url: str, ledger: Path, crm: Path) -> dict[str, dict[str, object]]:
+def connections(
+    *, sandbox_url: str, ledger: Path, crm: Path, webhook_key: str | None = None
+) -> dict[str, dict[str, object]]:
     """Return the three connections that the examples ask for.
 
     :param sandbox_url: where the sandbox listens.
     :param ledger: SQLite file of the ledger.
     :param crm: SQLite file of the CRM.
+    :param webhook_key: that Airflow expects of webhooks; None: it takes none.
     """
+    # A name, since the sandbox's port may change between runs; and no rate limit, for it is our own.
+    extra: dict[str, object] = {
+        "account": "sandbox",
+        "ledger_conn_id": "popin_ledger",
+        "requests_per_second": 0,
+    }
+    if webhook_key is not None:
+        extra["webhook_key"] = webhook_key
     address = urlsplit(sandbox_url)
     popin: dict[str, object] = {
         "conn_type": "popin",
@@ -71,8 +82,7 @@ def connections(*, sandbox_url: str, ledger: Path, crm: Path) -> dict[str, dict[
         "port": address.port,
         "login": SELLER_TOKEN,
         "password": API_KEY,
-        # A name, since the sandbox's port may change between runs; and no rate limit, for it is our own.
-        "extra": {"account": "sandbox", "ledger_conn_id": "popin_ledger", "requests_per_second": 0},
+        "extra": extra,
     }
     return {
         "popin_default": popin,

@@ -1,6 +1,8 @@
 """``make up``: Airflow's UI and scheduler on this machine, with the examples and a sandbox, until Ctrl-C.
 
-Everything is new at each start, since the sandbox remembers nothing, and stays in ``.up`` for a look.
+The whole loop moves by itself: new leads come into the CRM, a Dag books calls for them every minute, the
+sandbox tells by webhook what becomes of the calls, and Dags run on that. Everything is new at each start,
+since the sandbox remembers nothing, and stays in ``.up`` for a look.
 """
 
 from __future__ import annotations
@@ -8,6 +10,7 @@ from __future__ import annotations
 import argparse
 import csv
 import logging
+import secrets
 import shutil
 import signal
 import sys
@@ -17,8 +20,10 @@ from pathlib import Path
 
 from airflow_provider_popin.sandbox.server import SandboxServer
 from airflow_provider_popin.sandbox.settings import SandboxSettings
+from airflow_provider_popin.sandbox.webhook_settings import WebhookSettings
 from scripts import crm, local_airflow
-from scripts.standalone import PortTakenError, Standalone, StandaloneError, check_port
+from scripts.feeder import Feeder
+from scripts.standalone import HOST, PortTakenError, Standalone, StandaloneError, check_port
 
 EXAMPLES = local_airflow.ROOT / "example_dags"
 DEFAULT_PLACE = local_airflow.ROOT / ".up"
@@ -37,18 +42,29 @@ _FILE_COLUMNS = {
 }
 _FILE_ROWS = 40
 
+# The Dags that run by themselves, those of them that there are.
+LOOP = ("popin_crm_sync", "popin_slots_open")
+# The examples' own schedules are for people who do not watch.
+FASTER = {'schedule="*/15 * * * *"': 'schedule="* * * * *"'}
+# So soon after its booking a call takes place, whenever its slot is.
+OUTCOME_AFTER_SECONDS = 20.0
+
 GUIDE = """
 Airflow is ready:   {url}   (no login; only this machine can reach it)
-Popin's stand-in:   {sandbox}/_sandbox/bookings   and   /_sandbox/stats
+Popin's stand-in:   {sandbox}/_sandbox/bookings   /_sandbox/webhooks   and   /_sandbox/stats
 
-What to click
-  1. Dags, popin_crm_sync: its switch unpauses it, and a first run starts by itself. Of the task sync_leads,
-     the log tells the counts, and the tab Storage holds the report. The CRM that it reads and writes:
+It moves by itself: leads come into the CRM, popin_crm_sync books their calls every minute, and {seconds:.0f}
+seconds after a booking Popin's stand-in tells by webhook what became of the call, as if its time had come.
+
+What to look at
+  1. Popin, in the navigation: leads, calls, what became of them, and what needs a person.
+  2. Dags, popin_crm_sync: of the task sync_leads, the log tells the counts, and the tab Storage holds the
+     report. The CRM that it reads and writes:
      sqlite3 {crm} "SELECT id, popin_state, popin_call_time FROM leads"
-  2. Dags, popin_one_lead: unpause it, then Trigger, and fill in the form. The tab Details of its task capture
+  3. Dags, popin_one_lead: unpause it, then Trigger, and fill in the form. The tab Details of its task capture
      has the button "Join call".
-  3. Admin, Connections: popin_default has a form of its own, and a Test button in the list.
-  4. Dags, popin_mapped_leads: the same for a handful. popin_file_sync: the leads of {file}
+  4. Admin, Connections: popin_default has a form of its own, and a Test button in the list.
+  5. Dags, popin_mapped_leads: the same for a handful. popin_file_sync: the leads of {file}
 
 Airflow's log: {log}
 Ctrl-C ends everything.
@@ -85,12 +101,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def make_standalone(place: Path, *, port: int, sandbox_url: str) -> Standalone:
+def make_standalone(
+    place: Path, *, port: int, sandbox_url: str, webhook_key: str | None = None, faster: bool = False
+) -> Standalone:
     """Fill a folder with all that the examples need, and return an Airflow that uses it.
 
     :param place: what it holds is removed.
     :param port: of Airflow's UI.
     :param sandbox_url: where the sandbox listens.
+    :param webhook_key: that Airflow expects of webhooks; None: it takes none.
+    :param faster: whether the examples run more often than they say.
     """
     if place.exists():
         shutil.rmtree(place)
@@ -98,7 +118,10 @@ def make_standalone(place: Path, *, port: int, sandbox_url: str) -> Standalone:
     dags.mkdir(parents=True)
     for file in sorted(EXAMPLES.glob("*.py")):
         if file.name not in LEFT_OUT:
-            shutil.copy(file, dags)
+            text = file.read_text("utf-8")
+            for slow, fast in FASTER.items() if faster else ():
+                text = text.replace(slow, fast)
+            (dags / file.name).write_text(text, "utf-8")
     crm.make_sample_crm(place / "crm.db")
     make_leads_file(place / "leads.csv")
     return Standalone(
@@ -106,7 +129,10 @@ def make_standalone(place: Path, *, port: int, sandbox_url: str) -> Standalone:
         dags=dags,
         port=port,
         connections=local_airflow.connections(
-            sandbox_url=sandbox_url, ledger=place / "ledger.db", crm=place / "crm.db"
+            sandbox_url=sandbox_url,
+            ledger=place / "ledger.db",
+            crm=place / "crm.db",
+            webhook_key=webhook_key,
         ),
         variables={
             "popin_results": (place / "results").as_uri(),
@@ -136,19 +162,55 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _up(place: Path, port: int, sandbox_port: int) -> None:
-    settings = SandboxSettings(
-        port=sandbox_port, api_key=local_airflow.API_KEY, token=local_airflow.SELLER_TOKEN
+def sandbox_settings(*, port: int, airflow_port: int, webhook_key: str) -> SandboxSettings:
+    """Return a Popin with room for some hundred calls, which tells Airflow what becomes of them.
+
+    :param port: of the sandbox.
+    :param airflow_port: of Airflow's UI.
+    :param webhook_key: that Airflow expects.
+    """
+    webhooks = WebhookSettings(
+        url=f"http://{HOST}:{airflow_port}/popin/webhooks/popin_default",
+        key=webhook_key,
+        outcome_after=OUTCOME_AFTER_SECONDS,
+        # As on a real network: now and then one comes twice, or late.
+        duplicate=0.05,
+        delay=0.05,
     )
+    return SandboxSettings(
+        port=port,
+        api_key=local_airflow.API_KEY,
+        token=local_airflow.SELLER_TOKEN,
+        days=14,
+        webhooks=webhooks,
+    )
+
+
+def start_the_loop(airflow: Standalone) -> list[str]:
+    """Unpause the Dags that run by themselves.
+
+    :param airflow: that runs.
+    :return: their ids.
+    """
+    found = [dag for dag in LOOP if (airflow.dags / f"{dag}.py").exists()]
+    for dag in found:
+        airflow.ask("PATCH", f"/dags/{dag}", json={"is_paused": False})
+    return found
+
+
+def _up(place: Path, port: int, sandbox_port: int) -> None:
+    key = secrets.token_urlsafe(16)
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
-    with SandboxServer(settings) as popin:
+    with SandboxServer(sandbox_settings(port=sandbox_port, airflow_port=port, webhook_key=key)) as popin:
         print(f"Airflow starts; that takes a minute. Its files are in {place}", flush=True)
-        airflow = make_standalone(place, port=port, sandbox_url=popin.url)
+        airflow = make_standalone(place, port=port, sandbox_url=popin.url, webhook_key=key, faster=True)
         try:
-            with airflow:
+            with airflow, Feeder(place / "crm.db"):
+                start_the_loop(airflow)
                 guide = GUIDE.format(
                     url=airflow.url,
                     sandbox=popin.url,
+                    seconds=OUTCOME_AFTER_SECONDS,
                     crm=place / "crm.db",
                     file=place / "leads.csv",
                     log=airflow.log,

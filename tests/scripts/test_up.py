@@ -58,6 +58,35 @@ def test_examples_have_what_they_ask_for(tmp_path: Path) -> None:
     assert len(rows) == 40
 
 
+def test_examples_are_copied_as_they_are_unless_they_shall_be_faster(tmp_path: Path) -> None:
+    def schedules(*, faster: bool) -> set[str]:
+        airflow = up.make_standalone(tmp_path / "up", port=8080, sandbox_url="http://x:1", faster=faster)
+        texts = [(file, file.read_text("utf-8")) for file in airflow.dags.iterdir()]
+        changed = [file for file, text in texts if text != (up.EXAMPLES / file.name).read_text("utf-8")]
+        assert bool(changed) == faster
+        return {slow for slow in up.FASTER if any(slow in text for _, text in texts)}
+
+    assert schedules(faster=False) == {*up.FASTER}
+    assert schedules(faster=True) == set()
+
+
+def test_dags_of_the_loop_exist() -> None:
+    assert {f"{dag_id}.py" for dag_id in up.LOOP} <= {path.name for path in up.EXAMPLES.glob("*.py")}
+
+
+def test_sandbox_and_airflow_agree_about_webhooks(tmp_path: Path) -> None:
+    webhooks = up.sandbox_settings(port=8081, airflow_port=8080, webhook_key="a-key").webhooks
+    airflow = up.make_standalone(
+        tmp_path / "up", port=8080, sandbox_url="http://127.0.0.1:8081", webhook_key="a-key"
+    )
+    extra = airflow.connections["popin_default"]["extra"]
+    assert webhooks is not None
+    assert isinstance(extra, dict)
+    assert webhooks.key == extra["webhook_key"] == "a-key"
+    assert webhooks.url == f"{airflow.url}/popin/webhooks/popin_default"
+    assert webhooks.outcome_after == up.OUTCOME_AFTER_SECONDS
+
+
 def test_place_that_airflow_cannot_work_in_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
