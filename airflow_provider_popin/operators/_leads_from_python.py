@@ -17,14 +17,19 @@ if TYPE_CHECKING:
     )
 
 
-def leads_from_python(leads: Leads, context: Context) -> Generator[Mapping[str, object]]:
+def leads_from_python(
+    leads: Leads, context: Context, read_from: Callable[[], object] | None = None
+) -> Generator[Mapping[str, object]]:
     """Yield the rows; what is no mapping becomes an :class:`UnreadableRow`.
 
     :param leads: the operator's argument. An XComArg is resolved now; of a mapped task's output, which may be
         large, one item is fetched at a time.
     :param context: of the running task.
+    :param read_from: gives the ``watermark`` of a function when the first row is asked for.
     :raises AirflowFailException: there are no rows to go through; the message names types, never values.
     """
+    if read_from is not None:
+        return _read_later(leads, context, read_from)
     rows = _resolve(leads, context)
     if isinstance(rows, (str, bytes, Mapping)) or not isinstance(rows, Iterable):
         raise AirflowFailException(
@@ -32,6 +37,15 @@ def leads_from_python(leads: Leads, context: Context) -> Generator[Mapping[str, 
             "For an XComArg: does the task before this one return a list, and is it upstream of this one?"
         )
     return (row if isinstance(row, Mapping) else UnreadableRow(Unreadable.NOT_A_MAPPING) for row in rows)
+
+
+def _read_later(
+    leads: Leads, context: Context, read_from: Callable[[], object]
+) -> Generator[Mapping[str, object]]:
+    """Where to read from is known only when the ledger is open."""
+    assert callable(leads)
+    function: Callable[..., Iterable[Mapping[str, object]]] = leads
+    yield from leads_from_python(lambda context: function(context, watermark=read_from()), context)
 
 
 def _resolve(leads: Leads, context: Context) -> object:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowException
+
+from airflow_provider_popin.operators._watermark import with_watermark
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, CursorResult, Engine
@@ -30,7 +32,12 @@ class LeadQueryError(AirflowException):
 
 
 def leads_from_sql(
-    engine: Engine, *, sql: str, parameters: SqlParameters | None, conn_id: str
+    engine: Engine,
+    *,
+    sql: str,
+    parameters: SqlParameters | None,
+    conn_id: str,
+    read_from: Callable[[], object] | None = None,
 ) -> Generator[Mapping[str, object]]:
     """Yield the rows of a query; the connection is closed when the iterator is, and at an error.
 
@@ -39,11 +46,15 @@ def leads_from_sql(
     :param parameters: a mapping, bound to ``:name`` if the statement has such names; anything else is handed
         to the driver as it is, for its own style (``%s``, ``?``, ``%(name)s``).
     :param conn_id: for errors.
+    :param read_from: gives the value of ``:watermark`` when the first row is asked for.
+    :raises PopinInputError: the statement cannot be read by this watermark.
     :raises LeadQueryError: the query failed or returns no rows, or a column name stands in it twice.
     """
     from sqlalchemy.exc import SQLAlchemyError
 
     try:
+        if read_from is not None:
+            parameters = with_watermark(sql, parameters, read_from(), dialect=engine.dialect.name)
         with (
             engine.connect() as connection,
             closing(_execute(connection, sql, parameters, conn_id)) as result,

@@ -19,6 +19,7 @@ from airflow_provider_popin.operators._leads_from_python import leads_from_pytho
 from airflow_provider_popin.operators._leads_from_sql import SqlParameters, leads_from_sql
 from airflow_provider_popin.operators._results_file import ResultsFile, check_folder
 from airflow_provider_popin.operators._switches import read_dry_run, read_limit
+from airflow_provider_popin.operators._watermark import check_watermark, watermark_settings
 from airflow_provider_popin.operators._write_back import SqlWriteBack, check_write_back_sql
 from airflow_provider_popin.operators.failures import ledger_error, task_error
 from airflow_provider_popin.operators.templated import optional_hours, optional_instant
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from airflow_provider_popin.sync.engine import LeadSync
     from airflow_provider_popin.sync.ledger import Ledger
     from airflow_provider_popin.sync.report import Report
+    from airflow_provider_popin.sync.watermark_settings import Start
 
 DEFAULT_LEDGER: Final = "popin_ledger"
 _KILLED: Final = "the task was killed"
@@ -63,6 +65,13 @@ class PopinLeadSyncOperator(BaseOperator):
         mappings`` that is called in the task. What another task returns is stored by Airflow; only a function
         keeps the rows out of its database. In ``partial()`` give a function: Airflow stores the arguments of
         mapped tasks, and does not see that an output there makes the task depend on another.
+    :param watermark_column: column that grows with every change of a row: only new, changed and unfinished
+        rows are read. ``sql`` must use ``:watermark`` (``WHERE updated_at >= :watermark``); a function in
+        ``leads`` is called as ``leads(context, watermark=...)``. Not for files.
+    :param watermark_start: the first run reads from here: an aware or naive datetime, a date, a whole number
+        or ISO 8601 text, of the type that the column has.
+    :param watermark_overlap: how much is read again for rows that appear late: a timedelta (one hour), for a
+        column of whole numbers a whole number (1000).
     :param field_map: Popin's field to the source's column or list of columns; default: columns of the same
         name. Targets: lead_id, name, mobile, email, country, group, agent, pincode, native, campaign.<key>,
         earliest, latest, hours_from, hours_to, timezone, priority, generation, customer_id.
@@ -116,6 +125,9 @@ class PopinLeadSyncOperator(BaseOperator):
         path: str | None = None,
         path_conn_id: str | None = None,
         leads: Leads | None = None,
+        watermark_column: str | None = None,
+        watermark_start: Start | None = None,
+        watermark_overlap: timedelta | int | None = None,
         field_map: Mapping[str, str | Sequence[str]] | None = None,
         popin_conn_id: str = PopinHook.default_conn_name,
         ledger_conn_id: str | None = DEFAULT_LEDGER,
@@ -146,6 +158,8 @@ class PopinLeadSyncOperator(BaseOperator):
         self.sql, self.sql_conn_id, self.parameters = sql, sql_conn_id, parameters
         self.path, self.path_conn_id = path, path_conn_id
         self.leads = leads
+        self.watermark_column, self.watermark_start = watermark_column, watermark_start
+        self.watermark_overlap = watermark_overlap
         self.popin_conn_id, self.ledger_conn_id = popin_conn_id, ledger_conn_id
         self.calls_per_slot, self.min_notice = calls_per_slot, min_notice
         self.earliest, self.latest, self.hours = earliest, latest, hours
@@ -204,7 +218,7 @@ class PopinLeadSyncOperator(BaseOperator):
         newest = prior.reports[0] if prior.reports else {}
         leave_note(ti, dry_run=settings.dry_run, sending=False, report=newest)
         with ExitStack() as stack:
-            self._sync = LeadSync(
+            sync = self._sync = LeadSync(
                 settings=settings,
                 config=self.hook.config,
                 ledger=self._ledger(stack, dry_run=settings.dry_run),
@@ -216,25 +230,27 @@ class PopinLeadSyncOperator(BaseOperator):
             if self._killed:
                 # Airflow 3 raises nothing in a task that it stops: without this, everything would be sent.
                 raise SyncStoppedError(_KILLED)
-            rows = stack.enter_context(closing(self._rows(context)))
+            rows = stack.enter_context(closing(self._rows(context, sync)))
             leave_note(ti, dry_run=settings.dry_run, sending=True, report=newest)
-            report = self._sync.run(rows)
+            report = sync.run(rows)
         leave_note(ti, dry_run=settings.dry_run, sending=True, report=report.to_xcom())
         return report
 
-    def _rows(self, context: Context) -> Generator[Mapping[str, object]]:
+    def _rows(self, context: Context, sync: LeadSync) -> Generator[Mapping[str, object]]:
+        read_from = (lambda: sync.read_from) if self.watermark_column is not None else None
         if self.sql is not None:
             return leads_from_sql(
                 sql_engine(_given(self.sql_conn_id)),
                 sql=self.sql,
                 parameters=self.parameters,
                 conn_id=_given(self.sql_conn_id),
+                read_from=read_from,
             )
         if self.path is not None:
             check_path(self.path)
             return leads_from_file(_object_path(self.path, self.path_conn_id))
         assert self.leads is not None
-        return leads_from_python(self.leads, context)
+        return leads_from_python(self.leads, context, read_from)
 
     def _ledger(self, stack: ExitStack, *, dry_run: bool) -> Ledger | None:
         from airflow_provider_popin.sync.ledger import Ledger
@@ -296,12 +312,14 @@ class PopinLeadSyncOperator(BaseOperator):
             max_rejected_ratio=self.max_rejected_ratio,
             max_in_doubt=self.max_in_doubt,
             on_in_doubt=self.on_in_doubt,
+            watermark=watermark_settings(self),
             **{name: value for name, value in given.items() if value is not None},
         )
 
     def _check_arguments(self) -> None:
         """Find at parse time what can be found then; see ``__init__``."""
         self._check_source()
+        check_watermark(self, is_literal=_is_literal)
         self._settings(None)
         if self.field_map is not None:
             FieldMap.parse(self.field_map, steps=self.steps)
@@ -334,10 +352,12 @@ class PopinLeadSyncOperator(BaseOperator):
 
 
 def _identity(ti: Any) -> RunIdentity:
-    parts = [ti.dag_id, ti.run_id, ti.task_id]
-    if ti.map_index is not None and ti.map_index >= 0:
-        parts.append(str(ti.map_index))
-    return RunIdentity(dag_run="/".join(parts), try_number=ti.try_number)
+    mapped = [str(ti.map_index)] if ti.map_index is not None and ti.map_index >= 0 else []
+    return RunIdentity(
+        dag_run="/".join([ti.dag_id, ti.run_id, ti.task_id, *mapped]),
+        try_number=ti.try_number,
+        task="/".join([ti.dag_id, ti.task_id, *mapped]),
+    )
 
 
 def _object_path(path: str, conn_id: str | None) -> ObjectStoragePath:

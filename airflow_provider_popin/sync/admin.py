@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from airflow_provider_popin.client.redaction import redact_text
-from airflow_provider_popin.sync import guards, ledger_queries, schema
+from airflow_provider_popin.sync import guards, ledger_queries, schema, watermark_store
 from airflow_provider_popin.sync.errors import SyncError
 from airflow_provider_popin.sync.events import BookingState, CaptureState, Record, Resolved
 from airflow_provider_popin.sync.ledger import CHUNK, Ledger, clock, locked
@@ -109,6 +109,9 @@ def resolve(
         event = Resolved(row[0], OUTCOMES[outcome], who[:255], redact_text(why))
         if not all(ledger.apply(connection, row[-2], [event])):
             raise NoSuchLeadError(_not_one(0, source, lead_id))
+        if not OUTCOMES[outcome]:
+            # The lead is to be booked again, and its row may lie behind the watermark.
+            watermark_store.rewind(connection, source)
         return _told(locked(connection, [row[0]])[row[0]], account=row[-2], source=source)
 
 
@@ -126,6 +129,8 @@ def forget(ledger: Ledger, *, source: str, lead_id: str | None = None, rejected:
     if (lead_id is None) == (not rejected):
         raise ValueError("give a lead id or rejected=True, not both")
     with ledger.write() as connection:
+        # A row that did not change lies behind the watermark.
+        watermark_store.rewind(connection, source)
         if rejected:
             return _delete(connection, _leads.source == source, _is_rejected())
         found = sa.and_(_leads.source == source, _leads.lead_id == lead_id)
@@ -147,6 +152,7 @@ def init_source(
     """
     with ledger.write() as connection:
         guards.register(connection, account=account, source=source, lead_id_column=lead_id_column)
+        watermark_store.rewind(connection, source)
         return {
             "ledger_id": ledger.ledger_id,
             "ledger_sequence": ledger_queries.sequence(connection),

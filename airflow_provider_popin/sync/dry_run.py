@@ -20,6 +20,7 @@ from airflow_provider_popin.sync.results import ResultsWriter, write_results
 from airflow_provider_popin.sync.rows import LeadRow
 from airflow_provider_popin.sync.settings import RunIdentity, SyncSettings
 from airflow_provider_popin.sync.spool import Spool
+from airflow_provider_popin.sync.watermark import Watermark
 
 
 def dry_run(
@@ -32,18 +33,24 @@ def dry_run(
     spool: Spool,
     report: Report,
     results: ResultsWriter | None,
+    watermark: Watermark | None = None,
 ) -> None:
     """Say what a run would do now. What others do meanwhile may change it.
 
     :param rows: the source
     :param ledger: None where there is none yet; then every lead is new
     :param report: filled in
+    :param watermark: read by, and left where it is
     :raises PopinError: the slots cannot be read as documented
     """
     with PopinClient(config) as client:
         calendar = client.get_slots()
     preview = _Preview(settings, config, ledger, run)
-    SourceReader(row_reader(settings, config), spool, Progress()).read(rows, preview.take)
+    if watermark is not None and ledger is not None:
+        with ledger.read() as connection:
+            account = config.account_key
+            watermark.open(connection, account=account, source=settings.source, run=run, write=False)
+    SourceReader(row_reader(settings, config), spool, Progress(), watermark).read(rows, preview.take)
     if settings.books:
         earliest = datetime.now(UTC) + settings.min_notice
         slots = [slot for slot in calendar.slots if slot.start >= earliest]
@@ -59,6 +66,7 @@ def dry_run(
         writer=results,
         unfinished_reason=None,
     )
+    report.watermark = watermark.told() if watermark is not None else None
 
 
 class _Preview:

@@ -28,6 +28,7 @@ from airflow_provider_popin.sync.session import Session
 from airflow_provider_popin.sync.settings import Prior, RunIdentity, SyncSettings
 from airflow_provider_popin.sync.spool import Spool
 from airflow_provider_popin.sync.stop_switch import StopSwitch
+from airflow_provider_popin.sync.watermark import Watermark
 from airflow_provider_popin.sync.write_back_pass import WriteBack, write_back_changes
 
 log = logging.getLogger(__name__)
@@ -74,6 +75,15 @@ class LeadSync:
         self._results = results
         self._switch = StopSwitch()
         self._progress = Progress()
+        self._watermark = Watermark(settings, config) if settings.watermark is not None else None
+
+    @property
+    def read_from(self) -> object:
+        """What ``rows`` compare the watermark column with, once the first of them is asked for.
+
+        None in a run without a watermark.
+        """
+        return None if self._watermark is None else self._watermark.read_from
 
     def run(self, rows: Iterable[Mapping[str, object]]) -> Report:
         """Run to the end.
@@ -102,6 +112,7 @@ class LeadSync:
                     spool=spool,
                     report=report,
                     results=self._results,
+                    watermark=self._watermark,
                 )
             elif self._ledger is not None:
                 self._send(rows, spool, report, self._ledger)
@@ -131,11 +142,12 @@ class LeadSync:
             switch=self._switch,
             progress=self._progress,
             lead_id_column=lead_id_column(self._settings),
+            watermark=self._watermark,
         )
         with LoopThread(self._progress.tick, self._patience) as thread:
             try:
                 situation = thread.call(session.open())
-                SourceReader(reader, spool, self._progress).read(
+                SourceReader(reader, spool, self._progress, self._watermark).read(
                     self._while_unhurried(rows),
                     lambda chunk: thread.call(session.take([row for _, row in chunk])),
                     self._switch,
@@ -219,6 +231,7 @@ class LeadSync:
             report=report,
             writer=self._results,
             unfinished_reason="stopped" if self._switch.stopped else "too_many_in_doubt",
+            watermark=self._watermark,
         )
         report.seconds = round(self._progress.seconds(), 3)
         with ledger.write() as connection:
@@ -226,6 +239,11 @@ class LeadSync:
             report.in_doubt_this_run = ledger_queries.count_in_doubt(
                 connection, account, source, self._run.dag_run
             )
+            if self._watermark is not None:
+                # A run that was stopped did not do all it could for the rows that it read.
+                if not self._switch.stopped:
+                    self._watermark.save(connection)
+                report.watermark = self._watermark.told()
             report.ledger_id = ledger.ledger_id
             report.ledger_sequence = ledger_queries.next_sequence(connection)
             report.ledger_time = clock(connection)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 
 from airflow_provider_popin.client.config import ClientConfig
@@ -14,6 +15,7 @@ from airflow_provider_popin.sync.settings import SyncSettings
 from airflow_provider_popin.sync.spool import Spool, SpooledRow
 from airflow_provider_popin.sync.stop_switch import StopSwitch
 from airflow_provider_popin.sync.unreadable import UnreadableRow
+from airflow_provider_popin.sync.watermark import Watermark
 
 CHUNK_ROWS = 200
 
@@ -55,12 +57,16 @@ class SourceReader:
     :param reader: turns a row into a lead or a rejection
     :param spool: remembers every row
     :param progress: counts
+    :param watermark: what the source is read by, if by anything
     """
 
-    def __init__(self, reader: RowReader, spool: Spool, progress: Progress) -> None:
+    def __init__(
+        self, reader: RowReader, spool: Spool, progress: Progress, watermark: Watermark | None = None
+    ) -> None:
         self._reader = reader
         self._spool = spool
         self._progress = progress
+        self._watermark = watermark
         self._columns_checked = False
 
     def read(
@@ -93,6 +99,8 @@ class SourceReader:
             if not self._columns_checked and not isinstance(raw, UnreadableRow):
                 self._reader.check_columns(raw.keys())
                 self._columns_checked = True
+        if self._watermark is not None:
+            self._watermark.check([raw for _, raw in chunk])
 
     def _read_chunk(self, chunk: Sequence[tuple[int, RawRow]], take: Take | None) -> None:
         read = [(number, self._row(raw)) for number, raw in chunk]
@@ -121,7 +129,16 @@ class SourceReader:
             spooled.extend(
                 self._spooled(number, one) for (number, _), one in zip(first, admitted, strict=True)
             )
-        self._spool.add(spooled)
+        self._spool.add(self._marked(chunk, spooled))
+
+    def _marked(
+        self, chunk: Sequence[tuple[int, RawRow]], spooled: Sequence[SpooledRow]
+    ) -> Iterable[SpooledRow]:
+        watermark = self._watermark
+        if watermark is None:
+            return spooled
+        marks = {number: watermark.mark(raw) for number, raw in chunk if not isinstance(raw, UnreadableRow)}
+        return [replace(row, mark=marks.get(row.row)) for row in spooled]
 
     def _row(self, raw: RawRow) -> Row | str:
         if isinstance(raw, UnreadableRow):

@@ -34,6 +34,7 @@ class Report:
     :param unfinished_absent: captured, unbooked leads that the read did not contain
     :param shared_phones: phone numbers that stand on more than one lead id
     :param leads: up to ten lead ids by what is wrong with them
+    :param watermark: its column, where the next run reads from, and how many rows are unfinished
     """
 
     source: str
@@ -59,6 +60,7 @@ class Report:
     ledger_sequence: int | None = None
     ledger_time: float | None = None
     leads: dict[str, list[str]] = field(default_factory=dict)
+    watermark: dict[str, object] | None = None
 
     def count(self, result: ResultSet, reason: str | None) -> None:
         """Count one row.

@@ -12,8 +12,11 @@ from airflow_provider_popin.sync.events import Record
 from airflow_provider_popin.sync.ledger import Ledger
 from airflow_provider_popin.sync.report import Report
 from airflow_provider_popin.sync.spool import Spool, SpooledRow
+from airflow_provider_popin.sync.watermark import Watermark
 
 Line = Mapping[str, object]
+# Rows of which a later run may do something though they do not change.
+UNFINISHED = (ResultSet.UNASSIGNED, ResultSet.IN_DOUBT, ResultSet.PENDING)
 # Writes all lines or nothing, and returns the path.
 ResultsWriter = Callable[[Iterable[Line]], str]
 
@@ -26,14 +29,16 @@ def write_results(
     report: Report,
     writer: ResultsWriter | None,
     unfinished_reason: str | None,
+    watermark: Watermark | None = None,
 ) -> None:
     """Fill the report's counts, and write the lines if somebody wants them.
 
     :param spool: all rows of the run
     :param ledger: None where a dry run found none
     :param unfinished_reason: why rows are pending that the run did not get to
+    :param watermark: told of every row
     """
-    lines = _lines(spool, ledger, situation, report, unfinished_reason)
+    lines = _lines(spool, ledger, situation, report, unfinished_reason, watermark)
     if writer is not None:
         report.results_path = writer(lines)
     for _ in lines:  # a writer that gave up early must not leave rows uncounted
@@ -52,7 +57,12 @@ def call_time(record: Record) -> str | None:
 
 
 def _lines(
-    spool: Spool, ledger: Ledger | None, situation: Situation, report: Report, unfinished_reason: str | None
+    spool: Spool,
+    ledger: Ledger | None,
+    situation: Situation,
+    report: Report,
+    unfinished_reason: str | None,
+    watermark: Watermark | None,
 ) -> Iterator[Line]:
     for rows in spool.rows():
         known: dict[int, Record] = {}
@@ -64,6 +74,8 @@ def _lines(
             record = known.get(row.record) if row.record is not None else None
             result, reason = _ended(row, record, situation, unfinished_reason)
             report.count(result, reason)
+            if watermark is not None:
+                watermark.note(row.mark, finished=result not in UNFINISHED)
             _notice(report, row, record, result)
             yield _line(row, record, result, reason)
 

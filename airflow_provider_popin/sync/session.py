@@ -37,7 +37,9 @@ from airflow_provider_popin.sync.progress import Progress
 from airflow_provider_popin.sync.rows import BookingWish, LeadRow
 from airflow_provider_popin.sync.settings import Prior, RunIdentity, SyncSettings
 from airflow_provider_popin.sync.stop_switch import StopSwitch
+from airflow_provider_popin.sync.watermark import Watermark
 from airflow_provider_popin.sync.writer import Writer
+from airflow_provider_popin.webhooks.processing import process_batch
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +51,7 @@ class Session:
     """Everything of a run that lives in the event loop. :meth:`open` first, :meth:`close` always.
 
     :param lead_id_column: the source column that lead ids come from, for the guard
+    :param watermark: opened with the session
     """
 
     def __init__(
@@ -62,7 +65,9 @@ class Session:
         switch: StopSwitch,
         progress: Progress,
         lead_id_column: str,
+        watermark: Watermark | None = None,
     ) -> None:
+        self._watermark = watermark
         self._settings = settings
         self._config = config
         self._ledger = ledger
@@ -102,6 +107,7 @@ class Session:
         # The source is registered first: a run that fails on Popin's side must not make the next one look as
         # if its ledger had been lost.
         self._situation = await self._writer.call(self._begin)
+        await self._take_evidence()
         self._heartbeat = asyncio.create_task(self._renew())
         await self._keeper.refresh()
         self._loop = ExchangeLoop(
@@ -202,6 +208,7 @@ class Session:
                 await self.finish_captures()
             if self._heartbeat is not None:
                 self._heartbeat.cancel()
+                await self._take_evidence()
                 await self._writer.call(self._end_lease)
         except LedgerError as error:
             # The lease runs out by itself; the failure that matters is the one that stopped the run.
@@ -212,6 +219,13 @@ class Session:
                 await asyncio.to_thread(self._writer.close)
             if hasattr(self, "_sender"):
                 await self._sender.__aexit__(None, None, None)
+
+    async def _take_evidence(self) -> None:
+        """Let webhooks that were received count, even if nobody processes them elsewhere."""
+        while not self._switch.hurry:
+            done = await self._writer.call(lambda connection: process_batch(connection, self._ledger))
+            if not done.still_waiting:
+                return
 
     def _claim(self, connection: Connection, records: Sequence[Record]) -> list[bool]:
         live = ledger_queries.live_owners(connection)
@@ -228,6 +242,10 @@ class Session:
             lead_id_column=self._lead_id_column,
             prior=self._prior,
         )
+        if self._watermark is not None:
+            self._watermark.open(
+                connection, account=self._account, source=self._settings.source, run=self._run, write=True
+            )
         ledger_queries.expire(connection, self._ledger, self._account)
         ledger_queries.end_leases_of_earlier_tries(connection, self._run.dag_run, self._run.try_number)
         ledger_queries.reclaim_planned(connection, self._ledger, self._account, self._run.dag_run)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, time, timedelta
 
 from airflow_provider_popin.client.errors import PopinInputError
+from airflow_provider_popin.sync.watermark_settings import WatermarkSettings
 
 STEPS = (("capture", "schedule"), ("capture",), ("schedule",))
 ON_IN_DOUBT = ("hold", "resend")
@@ -35,6 +36,7 @@ class SyncSettings:
     :param max_rejected_ratio: share of rejected rows above which the run is a failure, from 20 attempted on
     :param max_in_doubt: bookings that may become in doubt before no further booking starts
     :param on_in_doubt: ``hold`` keeps the promise; ``resend`` sends a booking in doubt again in a later run
+    :param watermark: read only what is new, changed or unfinished
     :raises PopinInputError: a value is of the wrong type or out of range
     """
 
@@ -56,6 +58,7 @@ class SyncSettings:
     max_rejected_ratio: float = 0.2
     max_in_doubt: int = 0
     on_in_doubt: str = "hold"
+    watermark: WatermarkSettings | None = None
 
     def __post_init__(self) -> None:
         source: object = self.source
@@ -91,10 +94,12 @@ class RunIdentity:
 
     :param dag_run: the same for all tries: ``<dag_id>/<run_id>/<task_id>``, with ``/<map_index>`` if mapped
     :param try_number: from 1
+    :param task: the same for all Dag runs: ``<dag_id>/<task_id>``, with ``/<map_index>`` if mapped
     """
 
     dag_run: str
     try_number: int = 1
+    task: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,6 +30,7 @@ class SpooledRow:
     :param phone: digest of the phone number, under a key that only this run knows
     :param phone_column: which of several columns the phone number was taken from
     :param slot: in a dry run, the planned slot as it would be sent
+    :param mark: its value in the watermark column, as it is compared
     """
 
     row: int
@@ -41,6 +42,7 @@ class SpooledRow:
     phone: bytes | None = None
     phone_column: str | None = None
     slot: str | None = None
+    mark: int | str | None = None
 
 
 class Spool:
@@ -57,7 +59,7 @@ class Spool:
             "PRAGMA journal_mode=OFF",
             "PRAGMA synchronous=OFF",
             'CREATE TABLE rows ("row" INTEGER PRIMARY KEY, lead_id TEXT, generation INTEGER, record INTEGER,'
-            " result TEXT, reason TEXT, phone BLOB, phone_column TEXT, slot TEXT)",
+            " result TEXT, reason TEXT, phone BLOB, phone_column TEXT, slot TEXT, mark)",
             "CREATE INDEX by_lead ON rows (lead_id)",
             "CREATE INDEX by_record ON rows (record)",
         ):
@@ -84,7 +86,7 @@ class Spool:
         """
         self._db.execute("BEGIN")
         self._db.executemany(
-            "INSERT INTO rows VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO rows VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 (
                     r.row,
@@ -96,6 +98,7 @@ class Spool:
                     r.phone,
                     r.phone_column,
                     r.slot,
+                    r.mark,
                 )
                 for r in rows
             ),
