@@ -7,10 +7,12 @@ Where to look, in the order in which a delivery passes:
 ``envelopes``   bytes of a delivery become a ``CallEvent``: three documented envelopes
 ``payloads``    a payload without the people in it
 ``tables``      the events, deliveries and asset events in the ledger's database
-``inbox``       durable receipt, one transaction for many deliveries; duplicates
+``inbox``       durable receipt: the thread that writes, and who waits for it
+``deliveries``  many deliveries in one transaction, each body once
 ``matching``    which lead an event is about: exactly one, or nobody
 ``processing``  events move the ledger: evidence, alarms, outcomes; the outbox fills
 ``outbox``      asset events that wait to be emitted
+``views``       what is shown of an event and of a lead
 ``queries``     what the page, Dags and the command line ask: doubts, unmatched events, alarms, one lead
 ``figures``     what the page counts: the funnel, rejections, slots, runs
 ``admin``       what a person does: dismiss an event, clear an alarm

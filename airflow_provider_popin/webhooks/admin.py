@@ -2,29 +2,55 @@
 
 from __future__ import annotations
 
+import sqlalchemy as sa
+
+from airflow_provider_popin.client.redaction import redact_text
+from airflow_provider_popin.sync import schema
+from airflow_provider_popin.sync.admin import NoSuchLeadError
 from airflow_provider_popin.sync.errors import SyncError
-from airflow_provider_popin.sync.ledger import Ledger
+from airflow_provider_popin.sync.events import AlarmCleared
+from airflow_provider_popin.sync.ledger import Ledger, clock
+from airflow_provider_popin.webhooks import queries, tables
+from airflow_provider_popin.webhooks.queries import EventView, LeadView
+from airflow_provider_popin.webhooks.tables import EventStatus
+
+_events = tables.events.c
+_leads = schema.leads.c
 
 
 class NoSuchEventError(SyncError):
     """There is no such unmatched event."""
 
 
-def dismiss_event(ledger: Ledger, event_id: int, who: str, why: str) -> None:
+def dismiss_event(ledger: Ledger, event_id: int, who: str, why: str) -> EventView:
     """Take an unmatched event off the list. It is kept.
 
     :param ledger: with the event.
     :param event_id: of the event.
     :param who: recorded as given.
     :param why: recorded with personal data replaced.
+    :return: the event as it is now.
     :raises NoSuchEventError: no such event, or it is not unmatched.
     """
-    raise NotImplementedError
+    with ledger.write() as connection:
+        dismissed = connection.execute(
+            tables.events.update()
+            .where(_events.id == event_id, _events.status == EventStatus.UNMATCHED.value)
+            .values(
+                status=EventStatus.DISMISSED.value,
+                closed_by=who[:255],
+                closed_why=redact_text(why),
+                closed_at=clock(connection),
+            )
+        )
+        if not dismissed.rowcount:
+            raise NoSuchEventError(f"there is no unmatched event {event_id}")
+        return queries.event(connection, event_id)
 
 
 def clear_alarm(
     ledger: Ledger, source: str, lead_id: str, generation: int | None, who: str, why: str
-) -> dict[str, object]:
+) -> LeadView:
     """Say that a double-booking alarm was dealt with. A lead in doubt is resolved instead (``resolve``).
 
     :param ledger: with the lead.
@@ -36,4 +62,20 @@ def clear_alarm(
     :return: the lead as it is now.
     :raises NoSuchLeadError: no such lead with an alarm, several, or its booking is in doubt or under way.
     """
-    raise NotImplementedError
+    with ledger.write() as connection:
+        query = sa.select(_leads.id, _leads.account).where(
+            _leads.source == source, _leads.lead_id == lead_id, _leads.alarm
+        )
+        if generation is not None:
+            query = query.where(_leads.generation == generation)
+        rows = connection.execute(query).fetchall()
+        if len(rows) != 1:
+            problem = f"{len(rows)} alarms: name the generation" if rows else "no alarm"
+            raise NoSuchLeadError(f"lead {lead_id!r} of {source!r} has {problem}")
+        key, account = rows[0]
+        if not all(ledger.apply(connection, account, [AlarmCleared(key, who[:255], redact_text(why))])):
+            raise NoSuchLeadError(
+                f"lead {lead_id!r} of {source!r} is in doubt or being sent: say whether the call exists "
+                "(`in-doubt resolve`), that ends its alarm too"
+            )
+        return queries.lead(connection, key)

@@ -70,20 +70,19 @@ def store(connection: Connection, batch: Sequence[Delivery]) -> list[Receipt]:
     :return: one receipt for each; good when the transaction is committed.
     """
     now = clock(connection)
-    first = {_key(delivery): delivery for delivery in reversed(batch)}
+    first: dict[_Key, Delivery] = {}
+    for delivery in batch:
+        first.setdefault(_key(delivery), delivery)
     _take(connection, first, now)
     known = _known(connection, first)
     new = {key: delivery for key, delivery in first.items() if known[key][0] == delivery.token}
-    # In order of arrival, which their ids then have.
-    ids = {key: _insert(connection, delivery, now) for key, delivery in reversed(new.items())}
+    ids = {key: _insert(connection, delivery, now) for key, delivery in new.items()}
     _name_events(connection, ids)
     receipts: list[Receipt] = []
     for delivery in batch:
         key = _key(delivery)
-        if ids.get(key) is not None and first[key] is delivery:
-            receipts.append(Receipt(ids[key], duplicate=False))
-        else:
-            receipts.append(Receipt(ids[key] if key in ids else known[key][1], duplicate=True))
+        is_first = key in ids and first[key] is delivery
+        receipts.append(Receipt(ids[key] if key in ids else known[key][1], duplicate=not is_first))
     return receipts
 
 

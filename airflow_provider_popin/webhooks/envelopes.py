@@ -25,9 +25,8 @@ _CLOCK = re.compile(r"(?P<hour>0?[1-9]|1[0-2]):(?P<minute>[0-5][0-9]) ?(?P<half>
 _LONGEST_NUMBER = 18
 # What every envelope has around what it tells.
 _ENVELOPE = frozenset(
-    """event user_id email country_code phone_number full_phone_number timestamp agent user session_id call_id
-    schedule_id""".split()
-)
+    ("event", "user_id", "email", "country_code", "phone_number", "full_phone_number", "timestamp", "agent")
+) | {"user", "session_id", "call_id", "schedule_id"}
 
 
 class WebhookBodyError(ValueError):

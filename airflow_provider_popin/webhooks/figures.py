@@ -6,11 +6,28 @@ from end to end, and its later numbers may still grow.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime
+from typing import Any
 
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from airflow_provider_popin.client.slots import load_timezone
+from airflow_provider_popin.sync import schema
+from airflow_provider_popin.sync.events import BookingState, CaptureState
 from airflow_provider_popin.sync.ledger import Ledger
+from airflow_provider_popin.webhooks.events import EventKind
+
+# Every timezone's day begins at a multiple of this, so leads are counted by it and days made of the counts.
+_BUCKET_SECONDS = 900
+
+_leads = schema.leads.c
+_seats = schema.seats.c
+_runs = schema.runs.c
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +104,9 @@ def sources(ledger: Ledger) -> list[str]:
 
     :param ledger: with the leads.
     """
-    raise NotImplementedError
+    with ledger.read() as connection:
+        query = sa.select(schema.sources.c.source).order_by(schema.sources.c.source)
+        return [row[0] for row in connection.execute(query)]
 
 
 def funnel(
@@ -105,15 +124,39 @@ def funnel(
     :param until: first instant that does not count any more; None for now.
     :param source: only this source.
     :param timezone: IANA name; whose days.
+    :raises PopinInputError: no such timezone
     """
-    raise NotImplementedError
+    zone = load_timezone(timezone)
+    states = (_leads.capture_state, _leads.booking_state, _leads.outcome)
+    days: dict[tuple[date, str], Counter[str]] = {}
+    with ledger.read() as connection:
+        bucket = _bucket(connection)
+        query = sa.select(bucket, _leads.source, *states, sa.func.count())
+        query = query.where(*_first_heard(since, until, source)).group_by(bucket, _leads.source, *states)
+        for start, name, capture, booking, outcome, count in connection.execute(query):
+            day = datetime.fromtimestamp(start * _BUCKET_SECONDS, UTC).astimezone(zone).date()
+            counts = days.setdefault((day, name), Counter())
+            counts.update(dict.fromkeys(_stages(capture, booking, outcome), count))
+    return [_funnel_day(day, name, days[day, name]) for day, name in sorted(days)]
 
 
 def rejections(
     ledger: Ledger, *, since: float, until: float | None = None, source: str | None = None
 ) -> list[Rejection]:
     """Rejected leads by source and reason, the most frequent first. Parameters as for :func:`funnel`."""
-    raise NotImplementedError
+    rejected = sa.or_(
+        _leads.capture_state == CaptureState.REJECTED.value,
+        _leads.booking_state == BookingState.REJECTED.value,
+    )
+    query = sa.select(_leads.source, _leads.reason, sa.func.count())
+    query = query.where(rejected, *_first_heard(since, until, source)).group_by(_leads.source, _leads.reason)
+    counts: Counter[tuple[str, str]] = Counter()
+    with ledger.read() as connection:
+        for name, reason, count in connection.execute(query):
+            # A Popin text may follow the code.
+            counts[name, (reason or "unknown").partition(":")[0]] += count
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return [Rejection(source=name, reason=reason, leads=count) for (name, reason), count in ordered]
 
 
 def utilisation(ledger: Ledger, *, since: float, until: float, account: str | None = None) -> list[SlotUse]:
@@ -124,7 +167,27 @@ def utilisation(ledger: Ledger, *, since: float, until: float, account: str | No
     :param until: first start that does not count any more.
     :param account: only this account.
     """
-    raise NotImplementedError
+    by_slot: dict[tuple[int, str], Counter[str]] = {}
+    zones: dict[tuple[int, str], str | None] = {}
+    with ledger.read() as connection:
+        for name in _accounts(connection) if account is None else [account]:
+            query = (
+                sa.select(
+                    _seats.slot_start,
+                    _leads.booking_state,
+                    sa.func.max(_leads.slot_timezone),
+                    sa.func.count(),
+                )
+                .select_from(schema.seats.outerjoin(schema.leads, _seats.lead == _leads.id))
+                .where(_seats.account == name, _seats.slot_start >= since, _seats.slot_start < until)
+                .group_by(_seats.slot_start, _leads.booking_state)
+            )
+            for start, state, zone, count in connection.execute(query):
+                by_slot.setdefault((start, name), Counter())[state] += count
+                zones[start, name] = zone or zones.get((start, name))
+    return [
+        _slot_use(start, name, zones[start, name], by_slot[start, name]) for start, name in sorted(by_slot)
+    ]
 
 
 def runs(ledger: Ledger, *, source: str | None = None, limit: int = 50) -> list[RunView]:
@@ -134,4 +197,88 @@ def runs(ledger: Ledger, *, source: str | None = None, limit: int = 50) -> list[
     :param source: only this source.
     :param limit: at most so many.
     """
-    raise NotImplementedError
+    query = sa.select(schema.runs).order_by(_runs.id.desc()).limit(limit)
+    if source is not None:
+        query = query.where(_runs.source == source)
+    with ledger.read() as connection:
+        rows = connection.execute(query).fetchall()
+    return [
+        RunView(
+            id=row.id,
+            source=row.source,
+            run=row.run,
+            try_number=row.try_number,
+            started_at=row.started_at,
+            ended_at=row.ended_at,
+            report=None if row.report is None else json.loads(row.report),
+        )
+        for row in rows
+    ]
+
+
+def _bucket(connection: Connection) -> Any:
+    quarter = _leads.created_at / sa.literal_column(f"{_BUCKET_SECONDS}.0")
+    if connection.dialect.name == "sqlite":
+        return sa.cast(quarter, sa.Integer)
+    return sa.cast(sa.func.floor(quarter), sa.BigInteger)
+
+
+def _first_heard(
+    since: float, until: float | None, source: str | None
+) -> Iterable[sa.sql.elements.ColumnElement[bool]]:
+    yield _leads.created_at >= since
+    if until is not None:
+        yield _leads.created_at < until
+    if source is not None:
+        yield _leads.source == source
+
+
+def _stages(capture: str, booking: str, outcome: str | None) -> Iterable[str]:
+    """Which numbers of the funnel a lead counts for."""
+    yield "read"
+    if capture == CaptureState.CAPTURED:
+        yield "captured"
+    if booking == BookingState.BOOKED:
+        yield "booked"
+        if outcome == EventKind.SUCCESSFUL:
+            yield "happened"
+        elif outcome is not None:
+            yield "missed"
+    elif booking in (BookingState.IN_DOUBT, BookingState.SENDING):
+        yield "in_doubt"
+    elif CaptureState.REJECTED in (capture, booking):
+        yield "rejected"
+    else:
+        yield "waiting"
+
+
+def _funnel_day(day: date, source: str, counts: Mapping[str, int]) -> FunnelDay:
+    return FunnelDay(
+        day=day,
+        source=source,
+        read=counts.get("read", 0),
+        captured=counts.get("captured", 0),
+        booked=counts.get("booked", 0),
+        happened=counts.get("happened", 0),
+        missed=counts.get("missed", 0),
+        in_doubt=counts.get("in_doubt", 0),
+        rejected=counts.get("rejected", 0),
+        waiting=counts.get("waiting", 0),
+    )
+
+
+def _accounts(connection: Connection) -> list[str]:
+    query = sa.select(schema.sources.c.account).distinct()
+    return sorted(row[0] for row in connection.execute(query))
+
+
+def _slot_use(start: int, account: str, timezone: str | None, states: Mapping[str, int]) -> SlotUse:
+    doubted = states.get(BookingState.IN_DOUBT, 0) + states.get(BookingState.SENDING, 0)
+    return SlotUse(
+        account=account,
+        slot_start=start,
+        timezone=timezone,
+        booked=states.get(BookingState.BOOKED, 0),
+        in_doubt=doubted,
+        planned=states.get(BookingState.PLANNED, 0),
+    )

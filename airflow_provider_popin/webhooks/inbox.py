@@ -101,18 +101,25 @@ class Inbox:
         with self._changed:
             self._closed = True
             self._changed.notify()
-        if self._thread is not None:
-            self._thread.join()
+            thread = self._thread
+        if thread is not None:
+            thread.join()
 
     def _write(self) -> None:
-        while True:
+        try:
+            while batch := self._next_batch():
+                self._deliver(batch)
+        finally:
+            self._disconnect()
             with self._changed:
-                self._changed.wait_for(lambda: self._waiting or self._closed)
-                if not self._waiting:
-                    break
-                batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), _MAX_BATCH))]
-            self._deliver(batch)
-        self._disconnect()
+                # Ended by an unforeseen error, it is replaced with the next delivery.
+                self._thread = None
+
+    def _next_batch(self) -> list[_Waiting]:
+        """Wait for deliveries; none when the inbox is closed."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._closed)
+            return [self._waiting.popleft() for _ in range(min(len(self._waiting), _MAX_BATCH))]
 
     def _deliver(self, batch: Sequence[_Waiting]) -> None:
         try:

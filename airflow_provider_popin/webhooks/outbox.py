@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
 
-from airflow_provider_popin.sync.ledger import Ledger
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from airflow_provider_popin.sync.events import Record
+from airflow_provider_popin.sync.ledger import Ledger, chunks, clock, insert_ignoring
+from airflow_provider_popin.sync.results import call_time
+from airflow_provider_popin.webhooks import tables
 
 LEASE_SECONDS = 60.0
+
+_outbox = tables.outbox.c
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +45,44 @@ def asset_uri(conn_id: str, kind: str) -> str:
     return f"popin://{conn_id}/calls/{kind}"
 
 
+def put(connection: Connection, event: Any, record: Record, source: str) -> None:
+    """Let an event that matched a lead be emitted.
+
+    :param connection: the transaction that matched it.
+    :param event: its row of ``popin_events``.
+    :param record: the lead as it is now.
+    :param source: of the lead.
+    """
+    when = event.received_at if event.occurred_at is None else event.occurred_at
+    extra = {
+        "source": source,
+        "lead_id": record.lead_id,
+        "generation": record.generation,
+        "kind": event.kind,
+        "call_time": call_time(record),
+        "occurred_at": datetime.fromtimestamp(when, UTC).isoformat(timespec="seconds"),
+        "event_id": event.id,
+    }
+    row = {"event": event.id, "uri": asset_uri(event.conn_id, event.kind), "extra": json.dumps(extra)}
+    connection.execute(insert_ignoring(connection, tables.outbox), row)
+
+
 def next_asset_events(ledger: Ledger, *, limit: int = 100) -> list[AssetEvent]:
     """Take the oldest asset events under a lease of :data:`LEASE_SECONDS`: nobody else gets them meanwhile.
 
     :param ledger: with the events.
     :param limit: at most so many.
     """
-    raise NotImplementedError
+    with ledger.read() as connection:
+        if connection.execute(_free(clock(connection)).limit(1)).first() is None:
+            return []
+    with ledger.write() as connection:
+        now = clock(connection)
+        rows = connection.execute(
+            _free(now).order_by(_outbox.event).limit(limit).with_for_update(skip_locked=True)
+        ).fetchall()
+        _lease(connection, [row.event for row in rows], now + LEASE_SECONDS)
+    return [AssetEvent(row.event, row.uri, json.loads(row.extra)) for row in rows]
 
 
 def mark_emitted(ledger: Ledger, ids: Sequence[int]) -> None:
@@ -49,7 +91,11 @@ def mark_emitted(ledger: Ledger, ids: Sequence[int]) -> None:
     :param ledger: with the events.
     :param ids: of :class:`AssetEvent`.
     """
-    raise NotImplementedError
+    if not ids:
+        return
+    with ledger.write() as connection:
+        for chunk in chunks(sorted(ids)):
+            connection.execute(tables.outbox.delete().where(_outbox.event.in_(chunk)))
 
 
 def release(ledger: Ledger, ids: Sequence[int]) -> None:
@@ -58,4 +104,16 @@ def release(ledger: Ledger, ids: Sequence[int]) -> None:
     :param ledger: with the events.
     :param ids: of :class:`AssetEvent`.
     """
-    raise NotImplementedError
+    if not ids:
+        return
+    with ledger.write() as connection:
+        _lease(connection, sorted(ids), None)
+
+
+def _free(now: float) -> Any:
+    return sa.select(tables.outbox).where(sa.or_(_outbox.leased_until.is_(None), _outbox.leased_until <= now))
+
+
+def _lease(connection: Connection, ids: Sequence[int], until: float | None) -> None:
+    for chunk in chunks(ids):
+        connection.execute(tables.outbox.update().where(_outbox.event.in_(chunk)).values(leased_until=until))

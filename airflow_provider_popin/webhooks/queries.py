@@ -6,126 +6,51 @@ Nothing here changes the ledger, and nothing that is returned is personal. Insta
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from typing import Any
 
-from airflow_provider_popin.sync.ledger import Ledger
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
 
+from airflow_provider_popin.sync import schema
+from airflow_provider_popin.sync.events import BookingState, Record
+from airflow_provider_popin.sync.ledger import Ledger, chunks
+from airflow_provider_popin.webhooks import tables
+from airflow_provider_popin.webhooks.matching import UNKNOWN_CUSTOMER
+from airflow_provider_popin.webhooks.tables import EventStatus
+from airflow_provider_popin.webhooks.views import (
+    Attention,
+    EventView,
+    LeadView,
+    Note,
+    OutcomeView,
+    event_view,
+    lead_view,
+    outcome_view,
+)
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EventView:
-    """A received event.
+__all__ = [
+    "Attention",
+    "EventView",
+    "LeadView",
+    "Note",
+    "OutcomeView",
+    "alarms",
+    "attention",
+    "in_doubt",
+    "lead_history",
+    "outcomes",
+    "unmatched",
+]
 
-    :param kind: a value of :class:`.events.EventKind`.
-    :param name: Popin's own name of it.
-    :param occurred_at: when, by Popin's clock; None where the event does not say.
-    :param slot_local: the scheduled time that the event names, ISO 8601 without offset, in the seller's
-        timezone.
-    :param status: ``waiting``, ``matched``, ``noted`` (informs only, of no lead here), ``unmatched`` or
-        ``dismissed``.
-    :param reason: what it did (``resolved``, ``confirmed``, ``remembered``, ``alarm``, ``outcome``,
-        ``noted``), or why it is unmatched (``unknown_customer``, ``no_booking``, ``several_bookings``,
-        ``several_leads``, ``booking_in_doubt``, ``time_unreadable``, ``time_ambiguous``, ...).
-    :param source: of the lead that it was matched to; None for none. So ``lead_id`` and ``generation``.
-    :param payload: redacted.
-    :param closed_by: who dismissed it, why and when.
-    """
+# Of one lead or customer; whoever has more is no lead of ours.
+MAX_EVENTS = 50
+_NO_CUSTOMER = "no_customer"
 
-    id: int
-    conn_id: str
-    account: str
-    received_at: float
-    kind: str
-    name: str
-    occurred_at: float | None
-    slot_local: str | None
-    status: str
-    reason: str | None
-    source: str | None
-    lead_id: str | None
-    generation: int | None
-    payload: Mapping[str, object] = field(repr=False)
-    closed_by: str | None
-    closed_why: str | None
-    closed_at: float | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Note:
-    """One line of a lead's history in the ledger, see ``events.Effects.notes``."""
-
-    at: float
-    attempt: int
-    kind: str
-    who: str | None
-    why: str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LeadView:
-    """A lead of one generation, as the ledger holds it.
-
-    :param call_time: ISO 8601 with the seller's offset; None without a slot.
-    :param slot: the same in Popin's words.
-    :param outcome: ``successful``, ``missed`` or ``abandoned``; None where nothing was told.
-    :param confirmed_at: when a webhook said that the booking exists.
-    :param created_at: when the ledger first heard of the lead.
-    :param notes: oldest first.
-    :param events: of this lead; for a doubt all events of the same customer, the evidence at hand. Oldest
-        first, at most 50.
-    """
-
-    id: int
-    account: str
-    source: str
-    lead_id: str
-    generation: int
-    capture: str
-    booking: str
-    customer_id: str | None = field(repr=False)
-    join_url: str | None = field(repr=False)
-    call_time: str | None
-    slot: str | None
-    attempt: int
-    alarm: bool
-    time_mismatch: bool
-    reason: str | None
-    run: str | None
-    outcome: str | None
-    outcome_at: float | None
-    confirmed_at: float | None
-    created_at: float
-    updated_at: float
-    notes: Sequence[Note] = ()
-    events: Sequence[EventView] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Attention:
-    """How much needs a person. ``unmatched_strangers``, of customers of no lead here, are counted apart."""
-
-    in_doubt: int
-    alarms: int
-    unmatched: int
-    unmatched_strangers: int
-    events_waiting: int
-    asset_events_waiting: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OutcomeView:
-    """How a booked call ended, for Dags that tell the CRM.
-
-    :param outcome: ``successful``, ``missed`` or ``abandoned``.
-    :param told_at: when the ledger learned it; the cursor of the next question.
-    """
-
-    source: str
-    lead_id: str
-    generation: int
-    call_time: str | None
-    outcome: str
-    outcome_at: float
-    told_at: float
+_events = tables.events.c
+_leads = schema.leads.c
+_history = schema.history.c
+# As text, not as a parameter: SQLite takes the index of doubts only for its own words.
+_IS_IN_DOUBT = _leads.booking_state == sa.literal_column(f"'{BookingState.IN_DOUBT.value}'")
 
 
 def attention(ledger: Ledger) -> Attention:
@@ -133,7 +58,20 @@ def attention(ledger: Ledger) -> Attention:
 
     :param ledger: with the events.
     """
-    raise NotImplementedError
+    with ledger.read() as connection:
+
+        def count(table: sa.Table, *conditions: sa.sql.elements.ColumnElement[bool]) -> int:
+            query = sa.select(sa.func.count()).select_from(table).where(*conditions)
+            return int(connection.execute(query).scalar_one())
+
+        return Attention(
+            in_doubt=count(schema.leads, _IS_IN_DOUBT),
+            alarms=count(schema.leads, _leads.alarm),
+            unmatched=count(tables.events, *_unmatched(strangers=False)),
+            unmatched_strangers=count(tables.events, *_unmatched(strangers=True)),
+            events_waiting=count(tables.events, _events.status == EventStatus.WAITING.value),
+            asset_events_waiting=count(tables.outbox),
+        )
 
 
 def in_doubt(ledger: Ledger, *, source: str | None = None, limit: int = 100) -> list[LeadView]:
@@ -143,7 +81,7 @@ def in_doubt(ledger: Ledger, *, source: str | None = None, limit: int = 100) -> 
     :param source: only this source.
     :param limit: at most so many.
     """
-    raise NotImplementedError
+    return _oldest(ledger, _IS_IN_DOUBT, source, limit)
 
 
 def alarms(ledger: Ledger, *, source: str | None = None, limit: int = 100) -> list[LeadView]:
@@ -153,7 +91,7 @@ def alarms(ledger: Ledger, *, source: str | None = None, limit: int = 100) -> li
     :param source: only this source.
     :param limit: at most so many.
     """
-    raise NotImplementedError
+    return _oldest(ledger, _leads.alarm, source, limit)
 
 
 def unmatched(
@@ -166,7 +104,11 @@ def unmatched(
     :param limit: at most so many.
     :param before: only events with a lower id: the next page.
     """
-    raise NotImplementedError
+    query = _select_events().where(*_unmatched(strangers=strangers))
+    if before is not None:
+        query = query.where(_events.id < before)
+    with ledger.read() as connection:
+        return [event_view(row) for row in connection.execute(query.order_by(_events.id.desc()).limit(limit))]
 
 
 def lead_history(ledger: Ledger, source: str, lead_id: str) -> list[LeadView]:
@@ -177,7 +119,13 @@ def lead_history(ledger: Ledger, source: str, lead_id: str) -> list[LeadView]:
     :param lead_id: its id in the source.
     :return: empty where the ledger knows no such lead.
     """
-    raise NotImplementedError
+    of_lead = _select_leads().where(_leads.source == source, _leads.lead_id == lead_id)
+    query = of_lead.order_by(_leads.generation)
+    account = sa.select(schema.sources.c.account).where(schema.sources.c.source == source)
+    with ledger.read() as connection:
+        # By the account first, which the index of identities begins with; it may have been another once.
+        found = _views(connection, query.where(_leads.account.in_(account)))
+        return found or _views(connection, query)
 
 
 def outcomes(
@@ -188,6 +136,106 @@ def outcomes(
     :param ledger: with the leads.
     :param source: of the leads.
     :param told_after: the newest ``told_at`` of the answer before.
-    :param limit: at most so many; those with the last one's ``told_at`` all come.
+    :param limit: about so many: those with the last one's ``told_at`` all come.
     """
-    raise NotImplementedError
+    since = sa.and_(_leads.source == source, _leads.outcome_told_at > told_after)
+    page = sa.select(_leads.outcome_told_at).where(since).order_by(_leads.outcome_told_at).limit(limit)
+    query = (
+        sa.select(*schema.record_columns, _leads.outcome, _leads.outcome_at, _leads.outcome_told_at)
+        .where(
+            since, _leads.outcome_told_at <= sa.select(sa.func.max(page.subquery().c[0])).scalar_subquery()
+        )
+        .order_by(_leads.outcome_told_at, _leads.id)
+    )
+    with ledger.read() as connection:
+        rows = connection.execute(query).fetchall()
+    return [outcome_view(Record(*row[:-3]), source, *row[-3:]) for row in rows]
+
+
+def lead(connection: Connection, key: int) -> LeadView:
+    """One lead, with its history and the events of its customer.
+
+    :param connection: any open connection.
+    :param key: id of its record, which must exist.
+    """
+    return _views(connection, _select_leads().where(_leads.id == key))[0]
+
+
+def event(connection: Connection, key: int) -> EventView:
+    """One event.
+
+    :param connection: any open connection.
+    :param key: its id, which must exist.
+    """
+    return event_view(connection.execute(_select_events().where(_events.id == key)).one())
+
+
+def _unmatched(*, strangers: bool) -> list[sa.sql.elements.ColumnElement[bool]]:
+    reasons = [UNKNOWN_CUSTOMER, _NO_CUSTOMER]
+    is_stranger = _events.reason.in_(reasons)
+    return [_events.status == EventStatus.UNMATCHED.value, is_stranger if strangers else ~is_stranger]
+
+
+def _oldest(
+    ledger: Ledger, condition: sa.sql.elements.ColumnElement[bool], source: str | None, limit: int
+) -> list[LeadView]:
+    query = _select_leads().where(condition)
+    if source is not None:
+        query = query.where(_leads.source == source)
+    with ledger.read() as connection:
+        return _views(connection, query.order_by(_leads.updated_at).limit(limit))
+
+
+def _select_leads() -> Any:
+    return sa.select(
+        *schema.record_columns,
+        _leads.account,
+        _leads.source,
+        _leads.outcome,
+        _leads.outcome_at,
+        _leads.created_at,
+    )
+
+
+def _select_events() -> Any:
+    return sa.select(tables.events, _leads.source, _leads.lead_id, _leads.generation).select_from(
+        tables.events.outerjoin(schema.leads, _events.lead == _leads.id)
+    )
+
+
+def _views(connection: Connection, query: Any) -> list[LeadView]:
+    rows = connection.execute(query).fetchall()
+    notes = _notes(connection, [row.id for row in rows])
+    customers: dict[str, set[str]] = {}
+    for row in rows:
+        if row.customer_id is not None:
+            customers.setdefault(row.account, set()).add(row.customer_id)
+    told = _events_of(connection, customers)
+    return [
+        lead_view(row, notes.get(row.id, []), told.get((row.account, row.customer_id), [])) for row in rows
+    ]
+
+
+def _notes(connection: Connection, leads: Sequence[int]) -> dict[int, list[Note]]:
+    notes: dict[int, list[Note]] = {}
+    for chunk in chunks(leads):
+        query = sa.select(
+            _history.lead, _history.at, _history.attempt, _history.kind, _history.who, _history.why
+        ).where(_history.lead.in_(chunk))
+        for key, at, attempt, kind, who, why in connection.execute(query.order_by(_history.id)):
+            notes.setdefault(key, []).append(Note(at=at, attempt=attempt, kind=kind, who=who, why=why))
+    return notes
+
+
+def _events_of(
+    connection: Connection, customers: Mapping[str, set[str]]
+) -> dict[tuple[str, str | None], list[EventView]]:
+    found: dict[tuple[str, str | None], list[EventView]] = {}
+    for account, ids in customers.items():
+        for chunk in chunks(sorted(ids)):
+            query = _select_events().where(_events.account == account, _events.customer_id.in_(chunk))
+            for row in connection.execute(query.order_by(_events.id)):
+                of_customer = found.setdefault((account, row.customer_id), [])
+                if len(of_customer) < MAX_EVENTS:
+                    of_customer.append(event_view(row))
+    return found
