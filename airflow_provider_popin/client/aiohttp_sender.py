@@ -65,10 +65,15 @@ class AiohttpSender:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for session in (self._kept, self._fresh):
-            if session is not None:
-                await session.close()
+        kept, fresh = self._kept, self._fresh
         self._kept = self._fresh = None
+        try:
+            if kept is not None:
+                await kept.close()
+        finally:
+            # Also when it is cancelled while it closes the first.
+            if fresh is not None:
+                await fresh.close()
 
     async def send(self, request: Request, *, not_after: float | None = None) -> Exchange:
         """Send once and say what came of it. Network trouble is an answer, not an exception.

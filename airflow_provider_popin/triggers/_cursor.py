@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Any, Final, Protocol
 
 from airflow_provider_popin.triggers._told_slots import ToldSlots, from_json
+
+log = logging.getLogger(__name__)
 
 # The store is Airflow's own database, behind the triggerer's supervisor.
 STORE_SECONDS: Final = 30.0
@@ -23,25 +26,16 @@ class Store(Protocol):
         """Store a JSON value."""
 
 
-class Log(Protocol):
-    """What a logger of Airflow 2 and one of Airflow 3 have in common, as far as it is used here."""
-
-    def warning(self, event: str, *args: Any) -> Any:
-        """Log a warning."""
-
-
 class Cursor:
     """The cursor of one trigger. A store that fails costs memory over restarts, never the trigger.
 
     :param store: None where Airflow offers none
     :param key: of the value in the store, which belongs to an asset and may serve several triggers
-    :param log: where to say, once per change, that the store fails
     """
 
-    def __init__(self, store: Store | None, *, key: str, log: Log) -> None:
+    def __init__(self, store: Store | None, *, key: str) -> None:
         self._store = store
         self._key = key
-        self._log = log
         self._reads_left = MOST_READS
         self._told: ToldSlots | None = None
         self._stored: ToldSlots | None = None
@@ -85,7 +79,7 @@ class Cursor:
             return ToldSlots()
         self._stored = from_json(value)
         if self._stored is None:
-            self._log.warning("%r in the asset's state is no cursor; all open slots are told", self._key)
+            log.warning("%r in the asset's state is no cursor; all open slots are told", self._key)
         return self._stored or ToldSlots()
 
     def _failed(self, error: Exception) -> None:
@@ -94,7 +88,7 @@ class Cursor:
         if cause == self._cause:
             return
         self._cause = cause
-        self._log.warning(
+        log.warning(
             "What was told cannot be kept in the asset's state (%s): after a restart of the triggerer, open "
             "slots may be told once more. If several assets have a trigger with the very same arguments, "
             "give each another max_slots: they are one trigger to Airflow, which then has no state",

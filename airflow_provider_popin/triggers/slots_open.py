@@ -154,7 +154,7 @@ class PopinSlotsOpenTrigger(BaseEventTrigger):
         :param shared_stream: what :meth:`open_shared_stream` yields.
         """
         store = getattr(self, "asset_state_store", None)  # Airflow 3.3+
-        cursor = Cursor(store, key=self._cursor_key(), log=self.log)
+        cursor = Cursor(store, key=self._cursor_key())
         async for look in shared_stream:
             if (told := await cursor.read()) is None:
                 continue
