@@ -26,11 +26,14 @@ REGION ?=
 export LEADS FIELD_MAP REGION
 # make soak MINUTES=30
 MINUTES ?= 10
+# make load-test RATE=400 SECONDS=20
+RATE ?= 200
+SECONDS ?= 10
 # make up PORT=8090 SANDBOX_PORT=8091
 PORT ?= 8080
 SANDBOX_PORT ?= 8081
 
-.PHONY: help demo up distributed bench soak test check format lint types test-3.3 test-2.11 coverage-3.3 wheel-test test-scheduler constraints clean
+.PHONY: help demo up distributed bench soak load-test test check format lint types test-3.3 test-2.11 coverage-3.3 wheel-test test-scheduler constraints clean
 
 help:  ## This list
 	@grep -hE '^[a-z0-9.-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -51,6 +54,9 @@ bench: $(VENV_BENCH)/.installed  ## Speed and memory beside other ways to do it;
 
 soak: $(VENV_3)/.installed  ## Random faults and kills for MINUTES (10), on SQLite and Postgres; counts broken promises
 	$(PYTHON_3) -m scripts.soak --minutes $(MINUTES)
+
+load-test: $(VENV_3)/.installed  ## Webhooks at RATE (200/s) into Airflow's API server for SECONDS (10): how fast, any lost?
+	@$(PYTHON_3) -m scripts.webhook_load --rate $(RATE) --seconds $(SECONDS)
 
 test: test-3.3 test-2.11  ## The tests, on Airflow 3.3 and on 2.11
 

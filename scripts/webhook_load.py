@@ -1,0 +1,267 @@
+"""``make load-test``: webhooks at a steady rate into Airflow's real API server; how fast, and is any lost?
+
+Starts ``airflow api-server`` on loopback with a home of its own, delivers different bodies at times that do
+not wait for answers, and then looks into the ledger: every delivery that was answered with 2xx must be there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import base64
+import json
+import os
+import signal
+import sqlite3
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import aiohttp
+import requests
+
+from scripts import local_airflow
+from scripts.standalone import HOST, free_port
+
+KEY = "load-test-webhook-key"
+CONN_ID = "popin_load"
+MEDIAN_GOAL_SECONDS = 0.1
+_START_SECONDS = 120.0
+_WARM_UP = range(900_000_000, 900_000_020)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What became of one delivery.
+
+    :param number: of the delivery; in its body as ``user_id``.
+    :param status: of the answer; 0 where none came.
+    :param seconds: from the moment at which it was due until its answer.
+    """
+
+    number: int
+    status: int
+    seconds: float
+
+
+class ApiServer:
+    """``airflow api-server``, in processes of its own.
+
+    :param environment: with ``AIRFLOW_HOME`` of an Airflow whose database exists.
+    :param log: file for what it writes.
+    :param workers: processes that serve.
+    """
+
+    def __init__(self, environment: Mapping[str, str], log: Path, *, workers: int = 1) -> None:
+        self.port = free_port()
+        self._environment = environment
+        self._log = log
+        self._workers = workers
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return f"http://{HOST}:{self.port}"
+
+    def start(self) -> None:
+        """Start it, and wait until it answers.
+
+        :raises RuntimeError: it does not.
+        """
+        command = [str(Path(sys.executable).with_name("airflow")), "api-server", "--host", HOST]
+        command += ["--port", str(self.port), "--workers", str(self._workers)]
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                command,
+                env=dict(self._environment),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        deadline = time.monotonic() + _START_SECONDS
+        while not self._answers():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                self.kill()
+                raise RuntimeError(f"the API server did not start; see {self._log}")
+            time.sleep(0.1)
+
+    def kill(self) -> None:
+        """``kill -9``: all its processes, at once."""
+        if self._process is not None:
+            # Its own session, so its own group: nobody else is in it.
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+            self._process = None
+
+    def _answers(self) -> bool:
+        with suppress(requests.RequestException):
+            return requests.get(f"{self.url}/api/v2/version", timeout=2).ok
+        return False
+
+
+async def deliver(url: str, numbers: Sequence[int], *, rate: float, connections: int = 100) -> list[Answer]:
+    """Deliver at a steady rate, whatever the answers take.
+
+    :param url: of the webhook.
+    :param numbers: of the deliveries, in order; each body is another.
+    :param rate: per second; 0 sends as fast as the connections allow.
+    :param connections: at most so many at a time.
+    :return: one answer for each.
+    """
+    connector = aiohttp.TCPConnector(limit=connections)
+    timeout = aiohttp.ClientTimeout(total=60)
+    async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
+        begin = time.monotonic()
+
+        async def one(place: int, number: int) -> Answer:
+            due = begin + (place / rate if rate else 0.0)
+            await asyncio.sleep(due - time.monotonic())
+            status = await _post(session, url, number)
+            return Answer(number, status, time.monotonic() - due)
+
+        return await asyncio.gather(*(one(*numbered) for numbered in enumerate(numbers)))
+
+
+async def _post(session: aiohttp.ClientSession, url: str, number: int) -> int:
+    headers = {"X-API-KEY": KEY, "Content-Type": "application/json"}
+    try:
+        async with session.post(url, data=body(number), headers=headers) as answer:
+            await answer.read()
+            return answer.status
+    except (aiohttp.ClientError, TimeoutError):
+        return 0
+
+
+def body(number: int) -> bytes:
+    """Return a delivery as Popin documents it, of a person who does not exist.
+
+    :param number: gives the customer, and so another body.
+    """
+    event = {
+        "event": "popin_call_missed",
+        "user_id": str(number),
+        "email": f"lead{number}@example.com",
+        "country_code": "91",
+        "phone_number": f"95445{number % 100_000:05}",
+        "full_phone_number": f"+9195445{number % 100_000:05}",
+        "timestamp": datetime.now(UTC).isoformat(),
+        "properties": {
+            "customer_name": f"Lead {number}",
+            "url": "https://example.com/ring",
+            "product": "Ring",
+        },
+    }
+    return json.dumps(event).encode()
+
+
+def stored_numbers(ledger: Path) -> Counter[int]:
+    """Return the deliveries that a SQLite ledger holds, and how often.
+
+    :param ledger: its file.
+    """
+    with closing(sqlite3.connect(ledger)) as connection:
+        rows = connection.execute("SELECT customer_id FROM popin_events WHERE kind = 'missed'").fetchall()
+    return Counter(int(base64.b64decode(customer_id)) for (customer_id,) in rows)
+
+
+def connections(ledger: Path) -> dict[str, dict[str, object]]:
+    """Return Airflow connections of a Popin account and its ledger.
+
+    :param ledger: SQLite file.
+    """
+    extra = {"webhook_key": KEY, "ledger_conn_id": "popin_load_ledger", "account": "load"}
+    return {
+        CONN_ID: {"conn_type": "popin", "login": "51", "password": "load-test-api-key", "extra": extra},
+        "popin_load_ledger": {"conn_type": "sqlite", "host": str(ledger)},
+    }
+
+
+@contextmanager
+def own_airflow(folder: Path, ledger: Path, *, workers: int) -> Iterator[ApiServer]:
+    """Run an API server with an Airflow home of its own.
+
+    :param folder: for everything that it writes.
+    :param ledger: SQLite file of the ledger.
+    :param workers: processes that serve.
+    """
+    (folder / "dags").mkdir()
+    environment = local_airflow.without_airflow(os.environ) | local_airflow.environment(
+        folder / "home", dags=folder / "dags", connections=connections(ledger), variables={}
+    )
+    create = "from airflow.utils.db import initdb; initdb()"
+    subprocess.run([sys.executable, "-c", create], env=environment, check=True, capture_output=True)
+    server = ApiServer(environment, folder / "api-server.log", workers=workers)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.kill()
+
+
+def report(answers: Sequence[Answer], stored: Counter[int], *, elapsed: float) -> tuple[str, bool]:
+    """Say how it went.
+
+    :param answers: of all deliveries.
+    :param stored: from :func:`stored_numbers`.
+    :param elapsed: seconds that all deliveries took.
+    :return: text, and whether all is well.
+    """
+    accepted = [answer for answer in answers if 200 <= answer.status < 300]
+    lost = [answer.number for answer in accepted if not stored[answer.number]]
+    twice = [number for number, times in stored.items() if times > 1]
+    silent = [answer for answer in answers if answer.status == 0]
+    times = sorted(answer.seconds for answer in accepted) or [float("inf")]
+    median = statistics.median(times)
+    counts = sorted(Counter(answer.status for answer in answers).items())
+    statuses = ", ".join(f"{count} x {status}" for status, count in counts)
+    text = (
+        f"{len(answers)} deliveries in {elapsed:.1f} s ({len(answers) / elapsed:.0f}/s): {statuses}\n"
+        f"median {median * 1000:.1f} ms, p99 {times[int(len(times) * 0.99)] * 1000:.1f} ms, "
+        f"slowest {times[-1] * 1000:.1f} ms\n"
+        f"answered with 2xx and not in the ledger: {len(lost)}; stored twice: {len(twice)}; "
+        f"without any answer: {len(silent)}"
+    )
+    return text, not (lost or twice or silent) and median < MEDIAN_GOAL_SECONDS
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the test.
+
+    :param arguments: of the command line.
+    :return: exit code: 0 if nothing was lost and the median is below 100 ms.
+    """
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rate", type=float, default=200.0, help="deliveries per second")
+    parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--workers", type=int, default=1, help="processes of the API server")
+    given = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory(prefix="popin-load-") as name:
+        ledger = Path(name, "ledger.db")
+        print("Starting Airflow's API server ...", flush=True)
+        with own_airflow(Path(name), ledger, workers=given.workers) as server:
+            url = f"{server.url}/popin/webhooks/{CONN_ID}"
+            # The first ones open the ledger.
+            asyncio.run(deliver(url, _WARM_UP, rate=50))
+            begin = time.monotonic()
+            answers = asyncio.run(
+                deliver(url, range(1, int(given.rate * given.seconds) + 1), rate=given.rate)
+            )
+            elapsed = time.monotonic() - begin
+        text, good = report(answers, stored_numbers(ledger), elapsed=elapsed)
+    print(text)
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,53 @@
+"""A ledger in which customers have booked calls, so that webhooks find whom they are about."""
+
+from __future__ import annotations
+
+import time
+
+import sqlalchemy as sa
+
+from airflow_provider_popin.hooks.ledger import open_ledger
+from airflow_provider_popin.sync import ledger_queries, schema
+from airflow_provider_popin.sync.ledger import Ledger
+from airflow_provider_popin.webhooks import tables
+from airflow_provider_popin.webhooks.events import customer_id_of
+
+ACCOUNT = "shop"
+
+
+def book(ledger_conn_id: str, user_ids: range) -> Ledger:
+    """Book a call for each of Popin's users, an hour ago; the lead of user 7 is ``lead-7``.
+
+    :param ledger_conn_id: id of the ledger's connection.
+    :param user_ids: decimal ids, as webhooks name them.
+    """
+    ledger = open_ledger(ledger_conn_id)
+    begin = int(time.time()) - 3600
+    with ledger.write() as connection:
+        leads = [{"lead_id": f"lead-{user_id}", "generation": 1} for user_id in user_ids]
+        ledger_queries.insert_leads(connection, ACCOUNT, "crm", leads)
+        connection.execute(
+            schema.leads.update()
+            .where(schema.leads.c.lead_id == sa.bindparam("of_lead"))
+            .values(
+                capture_state="captured",
+                booking_state="booked",
+                customer_id=sa.bindparam("customer"),
+                slot_start=begin,
+                slot_timezone="Asia/Kolkata",
+            ),
+            [{"of_lead": f"lead-{user_id}", "customer": customer_id_of(user_id)} for user_id in user_ids],
+        )
+    return ledger
+
+
+def waiting_asset_events(ledger: Ledger) -> int:
+    """Return how many asset events were not emitted yet."""
+    with ledger.read() as connection:
+        return int(connection.execute(sa.select(sa.func.count()).select_from(tables.outbox)).scalar_one())
+
+
+def statuses(ledger: Ledger) -> set[str]:
+    """Return the statuses of all events."""
+    with ledger.read() as connection:
+        return {row[0] for row in connection.execute(sa.select(tables.events.c.status))}

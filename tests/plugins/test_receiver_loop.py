@@ -1,0 +1,371 @@
+"""From a delivery to a Dag: the background thread, the outbox, and Airflow's asset events."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from airflow_provider_popin.hooks.ledger import open_ledger
+from airflow_provider_popin.plugins import asset_events as airflow_asset_events
+from airflow_provider_popin.plugins import background
+from airflow_provider_popin.plugins.background import Background
+from airflow_provider_popin.plugins.connections import ConnectionsUnavailableError, list_webhook_connections
+from airflow_provider_popin.plugins.ledgers import Ledgers
+from airflow_provider_popin.plugins.outbox import EmissionError, emit_waiting, register_all
+from airflow_provider_popin.sync.errors import LedgerError
+from airflow_provider_popin.sync.ledger import Ledger
+from airflow_provider_popin.webhooks.envelopes import parse_event
+from airflow_provider_popin.webhooks.inbox import Inbox
+from airflow_provider_popin.webhooks.outbox import AssetEvent
+from airflow_provider_popin.webhooks.processing import process_waiting
+from tests import airflow_runs
+from tests.plugins import bookings
+from tests.plugins.deliveries import address, deliver, missed_call, set_up
+
+SetConnection = Callable[..., None]
+
+
+@pytest.fixture
+def shop(set_connection: SetConnection, tmp_path: Path) -> str:
+    """A Popin connection."""
+    return set_up(set_connection, tmp_path)
+
+
+@pytest.fixture
+def ledger(shop: str) -> Iterator[Ledger]:
+    """The ledger of ``shop``, with a booking for each of the users 1 to 300."""
+    opened = bookings.book(ledger_of(shop), range(1, 301))
+    yield opened
+    opened.engine.dispose()
+
+
+def ledger_of(conn_id: str) -> str:
+    (found,) = (one for one in list_webhook_connections() if one.conn_id == conn_id)
+    assert found.ledger_conn_id is not None
+    return found.ledger_conn_id
+
+
+def receive(ledger: Ledger, conn_id: str, *user_ids: int) -> None:
+    """Store deliveries as a process did that then died."""
+    inbox = Inbox(ledger)
+    for user_id in user_ids:
+        body = json.dumps(missed_call(user_id, user_id=user_id)).encode()
+        inbox.receive(conn_id=conn_id, account=bookings.ACCOUNT, body=body, event=parse_event(body), key=b"k")
+    inbox.close()
+
+
+def wait_until(question: Callable[[], object], seconds: float = 10.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not question():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.02)
+
+
+class Emitted:
+    """Stands for Airflow's database: what was registered there, by how many at a time."""
+
+    def __init__(self) -> None:
+        self.ids: Counter[int] = Counter()
+        self.refused: set[int] = set()
+        self.away = False
+
+    def __call__(self, events: Sequence[AssetEvent]) -> None:
+        if self.away:
+            raise EmissionError("OperationalError", database_away=True)
+        if self.refused & {event.id for event in events}:
+            raise EmissionError("ValueError", database_away=False)
+        self.ids.update(event.id for event in events)
+
+
+class TestInAirflow:
+    @pytest.fixture
+    def on_missed(self, shop: str, airflow_db: None) -> str:
+        """A Dag that Airflow knows, scheduled on the shop's missed calls; gives its id."""
+        from airflow.models.dag import DagModel
+        from airflow.sdk import DAG, Asset
+        from airflow.utils.session import create_session
+
+        dag = DAG(f"on_missed_{shop}", schedule=[Asset(f"popin://{shop}/calls/missed")])
+        airflow_runs._store(dag)
+        with create_session() as session:
+            session.execute(sa.update(DagModel).where(DagModel.dag_id == dag.dag_id).values(is_paused=False))
+        return str(dag.dag_id)
+
+    def test_a_missed_call_queues_the_dag(
+        self, api_server: str, shop: str, ledger: Ledger, on_missed: str
+    ) -> None:
+        answers = [
+            deliver(address(api_server, shop), missed_call(user_id=user_id)).status_code
+            for user_id in (7, 8, 999)
+        ]
+        assert answers == [200, 200, 200]
+        wait_until(lambda: len(asset_events(shop)) == 2)
+        first, second = asset_events(shop)
+        assert {first["lead_id"], second["lead_id"]} == {"lead-7", "lead-8"}
+        assert set(first) == {
+            "source",
+            "lead_id",
+            "generation",
+            "kind",
+            "call_time",
+            "occurred_at",
+            "event_id",
+        }
+        assert (first["source"], first["generation"], first["kind"]) == ("crm", 1, "missed")
+        assert queued(on_missed)
+        wait_until(lambda: bookings.waiting_asset_events(ledger) == 0)
+
+    def test_an_asset_that_nobody_knows_is_no_error(
+        self, api_server: str, shop: str, ledger: Ledger, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        receive(ledger, shop, 1)
+        process_waiting(ledger)
+        assert bookings.waiting_asset_events(ledger) == 1
+        assert emit_waiting(ledger) is False
+        assert bookings.waiting_asset_events(ledger) == 0
+        assert not [line for line in caplog.records if line.levelno >= logging.WARNING]
+
+    def test_what_airflows_database_does_not_take_is_emitted_later(
+        self, shop: str, ledger: Ledger, on_missed: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        from airflow import settings
+        from sqlalchemy.orm import sessionmaker
+
+        receive(ledger, shop, 1, 2)
+        process_waiting(ledger)
+        nowhere = sa.create_engine(f"sqlite:///{tmp_path}/absent/airflow.db")
+        with monkeypatch.context() as patched:
+            patched.setattr(settings, "Session", sessionmaker(nowhere))
+            with pytest.raises(EmissionError, match="OperationalError"):
+                emit_waiting(ledger)
+        assert asset_events(shop) == []
+        assert emit_waiting(ledger) is False
+        assert len(asset_events(shop)) == 2
+
+    def test_an_error_inside_airflow_is_told_by_its_class(
+        self, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def broken(uri: str, extra: object, *, session: object) -> int:
+            raise TypeError(f"unexpected {extra}")
+
+        monkeypatch.setattr(airflow_asset_events, "register", broken)
+        with pytest.raises(EmissionError) as caught:
+            register_all([AssetEvent(1, "popin://x/calls/missed", {"lead_id": "L1"})])
+        assert not caught.value.database_away
+        assert "L1" not in str(caught.value)
+
+
+class TestOutbox:
+    def test_nobody_else_waits_for_an_event_that_cannot_be_registered(
+        self, shop: str, ledger: Ledger, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        receive(ledger, shop, *range(1, 6))
+        process_waiting(ledger)
+        airflow = Emitted()
+        airflow.refused = {3}
+        emit_waiting(ledger, register=airflow)
+        assert airflow.ids == Counter({1: 1, 2: 1, 4: 1, 5: 1})
+        assert bookings.waiting_asset_events(ledger) == 1
+        assert "waits" in caplog.text
+        # It is leased, so that it is not tried all the time.
+        emit_waiting(ledger, register=airflow)
+        assert airflow.ids.total() == 4
+
+    def test_several_processes_emit_each_event_once(self, shop: str, ledger: Ledger) -> None:
+        receive(ledger, shop, *range(1, 301))
+        airflow = Emitted()
+
+        def work() -> None:
+            own = open_ledger(ledger_of(shop))
+            while process_waiting(own).still_waiting or emit_waiting(own, register=airflow):
+                pass
+            own.engine.dispose()
+
+        processes = [threading.Thread(target=work) for _ in range(3)]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join(30)
+        while emit_waiting(ledger, register=airflow):
+            pass
+        assert airflow.ids == Counter(dict.fromkeys(range(1, 301), 1))
+
+    def test_a_death_between_the_two_databases_emits_twice(self, shop: str, ledger: Ledger) -> None:
+        receive(ledger, shop, 1)
+        process_waiting(ledger)
+        airflow = Emitted()
+
+        def dies(events: Sequence[AssetEvent]) -> None:
+            airflow(events)
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            emit_waiting(ledger, register=dies)
+        with ledger.write() as connection:
+            connection.exec_driver_sql("UPDATE popin_outbox SET leased_until = 1")
+        emit_waiting(ledger, register=airflow)
+        assert airflow.ids == Counter({1: 2})
+
+
+class TestBackground:
+    def test_after_a_restart_what_waits_is_processed_without_a_delivery(
+        self, shop: str, ledger: Ledger, airflow_db: None
+    ) -> None:
+        receive(ledger, shop, 1, 2)
+        assert bookings.statuses(ledger) == {"waiting"}
+        seen: list[str] = []
+        ledgers = Ledgers()
+        worker = Background(ledgers, listed=lambda found: seen.extend(one.conn_id for one in found))
+        worker.start()
+        try:
+            wait_until(lambda: bookings.statuses(ledger) == {"matched"})
+            wait_until(lambda: bookings.waiting_asset_events(ledger) == 0)
+        finally:
+            worker.stop()
+            ledgers.close()
+        assert shop in seen
+
+    def test_connections_of_a_secrets_backend_are_found_by_name(
+        self, shop: str, monkeypatch: pytest.MonkeyPatch, airflow_db: None
+    ) -> None:
+        # Under another name than the list of the environment's connections looks for.
+        from airflow_provider_popin.plugins import connections
+
+        monkeypatch.setattr(connections, "_in_environment", set)
+        assert shop not in {one.conn_id for one in list_webhook_connections()}
+        monkeypatch.setenv("AIRFLOW__POPIN__WEBHOOK_CONN_IDS", f"absent, {shop}")
+        assert shop in {one.conn_id for one in list_webhook_connections()}
+
+    def test_a_ledger_in_trouble_is_told_of_once_and_holds_up_nobody(
+        self,
+        shop: str,
+        ledger: Ledger,
+        set_connection: SetConnection,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        receive(ledger, shop, 1)
+        set_connection("a_broken_ledger", conn_type="sqlite", host=":memory:")
+        ledgers = Ledgers()
+        worker = Background(ledgers, list_connections=list)
+        worker.wake("a_broken_ledger")
+        worker.wake(ledger_of(shop))
+        worker.run_once()
+        worker.run_once()
+        assert bookings.statuses(ledger) == {"matched"}
+        assert len([line for line in caplog.messages if "a_broken_ledger" in line]) == 1
+        ledgers.close()
+
+    def test_a_ledger_that_does_not_exist_is_not_made(
+        self, set_connection: SetConnection, tmp_path: Path
+    ) -> None:
+        set_connection("a_future_ledger", conn_type="sqlite", host=str(tmp_path / "future.db"))
+        ledgers = Ledgers()
+        worker = Background(ledgers, list_connections=list)
+        worker.wake("a_future_ledger")
+        assert worker.run_once() is False
+        assert not (tmp_path / "future.db").exists()
+        ledgers.close()
+
+    def test_it_survives_what_nobody_has_foreseen(
+        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        monkeypatch.setattr(background, "POLL_SECONDS", 0.01)
+        calls: list[int] = []
+
+        def broken() -> list[Any]:
+            calls.append(1)
+            raise ConnectionsUnavailableError if len(calls) == 1 else ZeroDivisionError("a phone")
+
+        monkeypatch.setattr(background, "LIST_SECONDS", 0.0)
+        worker = Background(Ledgers(), list_connections=broken)
+        worker.start()
+        wait_until(lambda: len(calls) >= 4)
+        worker.stop()
+        assert "ZeroDivisionError" in caplog.text
+        assert "a phone" not in caplog.text
+        assert caplog.text.count("cannot be read") == 1
+
+
+class TestLedgers:
+    def test_a_changed_connection_counts_after_half_a_minute(
+        self, set_connection: SetConnection, tmp_path: Path
+    ) -> None:
+        now = [100.0]
+        ledgers = Ledgers(clock=lambda: now[0])
+        set_connection("moving_ledger", conn_type="sqlite", host=str(tmp_path / "one.db"))
+        assert ledgers.ready("moving_ledger") is None
+        first = ledgers.inbox("moving_ledger")
+        assert ledgers.ready("moving_ledger") is first
+        set_connection("moving_ledger", conn_type="sqlite", host=str(tmp_path / "two.db"))
+        assert ledgers.inbox("moving_ledger") is first
+        now[0] += 30.0
+        assert ledgers.ready("moving_ledger") is None
+        assert ledgers.inbox("moving_ledger") is not first
+        assert (tmp_path / "two.db").exists()
+        ledgers.close()
+        with pytest.raises(LedgerError, match="ending"):
+            ledgers.inbox("moving_ledger")
+
+    def test_a_connection_that_cannot_be_read_now_keeps_its_ledger(
+        self, set_connection: SetConnection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        now = [100.0]
+        ledgers = Ledgers(clock=lambda: now[0])
+        set_connection("kept_ledger", conn_type="sqlite", host=str(tmp_path / "one.db"))
+        first = ledgers.inbox("kept_ledger")
+        monkeypatch.delenv("AIRFLOW_CONN_KEPT_LEDGER")
+        now[0] += 30.0
+        assert ledgers.inbox("kept_ledger") is first
+        ledgers.close()
+
+    def test_a_ledger_that_cannot_be_opened_is_tried_again_after_a_while(
+        self, set_connection: SetConnection, tmp_path: Path
+    ) -> None:
+        now = [100.0]
+        ledgers = Ledgers(clock=lambda: now[0])
+        set_connection("late_ledger", conn_type="sqlite", host=str(tmp_path / "absent" / "one.db"))
+        with pytest.raises(LedgerError) as first:
+            ledgers.inbox("late_ledger")
+        (tmp_path / "absent").mkdir()
+        with pytest.raises(LedgerError) as second:
+            ledgers.inbox("late_ledger")
+        assert second.value is first.value
+        now[0] += 2.0
+        ledgers.inbox("late_ledger")
+        assert (tmp_path / "absent" / "one.db").exists()
+        ledgers.close()
+
+
+def asset_events(conn_id: str) -> list[dict[str, Any]]:
+    """What Airflow's database holds, oldest first."""
+    from airflow.models.asset import AssetEvent as AssetEventModel
+    from airflow.models.asset import AssetModel
+    from airflow.utils.session import create_session
+
+    query = (
+        sa.select(AssetEventModel.extra)
+        .join(AssetModel, AssetModel.id == AssetEventModel.asset_id)
+        .where(AssetModel.uri == f"popin://{conn_id}/calls/missed")
+        .order_by(AssetEventModel.id)
+    )
+    with create_session() as session:
+        return [dict(extra) for extra in session.scalars(query)]
+
+
+def queued(dag_id: str) -> bool:
+    """Whether the scheduler is going to make a run of a Dag."""
+    from airflow.models.asset import AssetDagRunQueue
+    from airflow.utils.session import create_session
+
+    with create_session() as session:
+        query = sa.select(AssetDagRunQueue).where(AssetDagRunQueue.target_dag_id == dag_id)
+        return session.scalars(query).first() is not None
