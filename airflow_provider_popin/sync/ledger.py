@@ -160,7 +160,7 @@ def clock(connection: Connection) -> float:
 
     :param connection: any open connection.
     """
-    return float(connection.execute(sa.select(schema.database_clock(connection))).scalar_one())
+    return record_sql.read_clock(connection)
 
 
 def locked(connection: Connection, ids: Iterable[int]) -> dict[int, Record]:

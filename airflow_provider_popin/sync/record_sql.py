@@ -1,19 +1,21 @@
 """Reading and writing many lead records at once, in the driver's own words: the ledger's hot path.
 
-Every POST costs the ledger two events, and each event a record read and written. SQLAlchemy Core's
-handling of parameters and results took two thirds of that time (measured, 26 columns a record), so these two
-statements are made here from the tables of ``schema`` and go to the driver with plain tuples.
+Every POST costs the ledger two events, and each event a record read and written. SQLAlchemy's handling of
+parameters and results took two thirds of that time (measured, 26 columns a record), so these statements are
+made here from the tables of ``schema`` and go to the driver's own cursor with plain tuples.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from operator import attrgetter
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DBAPIError
 
 from airflow_provider_popin.sync import schema
 from airflow_provider_popin.sync.events import Record
@@ -32,15 +34,15 @@ def read_locked(connection: Connection, ids: Sequence[int]) -> list[Record]:
     :param connection: in a write transaction
     :param ids: ascending, each once, at least one and at most 500; unknown ones are left out
     """
-    if connection.dialect.name != "sqlite":
-        query = f"{_SELECT} = ANY(%(ids)s) ORDER BY id FOR UPDATE"
-        # By name: SQLAlchemy 1.4 takes a tuple that holds a list for the parameters of many statements.
-        return [Record(*row) for row in connection.exec_driver_sql(query, {"ids": list(ids)}).fetchall()]
-    # Few lengths of lists are few statements, which the driver keeps prepared: the last id fills up.
-    length = 1 << (len(ids) - 1).bit_length()
-    query = f"{_SELECT} IN ({','.join('?' * length)}) ORDER BY id"
-    filled = (*ids, *(ids[-1],) * (length - len(ids)))
-    return [Record(*_with_truth_values(row)) for row in connection.exec_driver_sql(query, filled).fetchall()]
+    with _driver_cursor(connection) as cursor:
+        if connection.dialect.name != "sqlite":
+            cursor.execute(f"{_SELECT} = ANY(%s) ORDER BY id FOR UPDATE", (list(ids),))
+            return [Record(*row) for row in cursor.fetchall()]
+        # Few lengths of lists are few statements, which the driver keeps prepared: the last id fills up.
+        length = 1 << (len(ids) - 1).bit_length()
+        filled = (*ids, *(ids[-1],) * (length - len(ids)))
+        cursor.execute(f"{_SELECT} IN ({','.join('?' * length)}) ORDER BY id", filled)
+        return [Record(*_with_truth_values(row)) for row in cursor.fetchall()]
 
 
 def write(connection: Connection, records: Sequence[Record], names: tuple[str, ...]) -> None:
@@ -52,7 +54,42 @@ def write(connection: Connection, records: Sequence[Record], names: tuple[str, .
     """
     if records:
         statement, values = _update(names, "?" if connection.dialect.name == "sqlite" else "%s")
-        connection.exec_driver_sql(statement, [values(record) for record in records])
+        with _driver_cursor(connection) as cursor:
+            cursor.executemany(statement, [values(record) for record in records])
+
+
+def read_clock(connection: Connection) -> float:
+    """Now by the database's clock, as epoch seconds.
+
+    :param connection: any open connection
+    """
+    with _driver_cursor(connection) as cursor:
+        cursor.execute(f"SELECT {schema.database_clock(connection).text}")
+        return float(cursor.fetchone()[0])
+
+
+@contextmanager
+def _driver_cursor(connection: Connection) -> Iterator[Any]:
+    """The driver's cursor, in the connection's transaction; its errors are raised as SQLAlchemy would."""
+    cursor = connection.connection.cursor()
+    dialect: Any = connection.dialect  # what is asked of it has other types in SQLAlchemy 1.4 and 2
+    try:
+        yield cursor
+    except dialect.dbapi.Error as error:
+        lost = dialect.is_disconnect(error, connection.connection, cursor)
+        if lost:
+            connection.invalidate(error)
+        raise DBAPIError.instance(
+            None,
+            None,
+            error,
+            dialect.dbapi.Error,
+            hide_parameters=True,
+            connection_invalidated=lost,
+            dialect=dialect,
+        ) from error
+    finally:
+        cursor.close()
 
 
 @cache
