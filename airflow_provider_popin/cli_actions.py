@@ -7,8 +7,9 @@ import getpass
 import os
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowException, AirflowNotFoundException
 
@@ -17,9 +18,13 @@ from airflow_provider_popin.hooks.ledger import open_ledger, sql_engine
 from airflow_provider_popin.hooks.popin import PopinHook
 from airflow_provider_popin.sync import admin
 from airflow_provider_popin.sync.errors import LedgerError, SyncError
+from airflow_provider_popin.webhooks import admin as webhooks_admin
+from airflow_provider_popin.webhooks import queries
+from airflow_provider_popin.webhooks.processing import process_waiting
 
 if TYPE_CHECKING:
     from airflow_provider_popin.sync.ledger import Ledger
+    from airflow_provider_popin.webhooks.queries import EventView, LeadView
 
 
 class UsageError(Exception):
@@ -119,6 +124,20 @@ def forget(arguments: argparse.Namespace) -> Outcome:
     return Outcome([{"source": arguments.source, "forgotten": forgotten}])
 
 
+def watermark(arguments: argparse.Namespace) -> Outcome:
+    """Show the watermarks of a source, or reset them.
+
+    :param arguments: ``source``, ``task``, ``reset``, ``ledger_conn_id``.
+    """
+    from airflow_provider_popin.sync import watermark_store
+
+    ledger = _ledger(arguments)
+    if arguments.reset:
+        watermark_store.reset(ledger, arguments.source, arguments.task)
+    rows = watermark_store.watermarks(ledger, arguments.source)
+    return Outcome([row for row in rows if arguments.task in (None, row["task"])])
+
+
 def list_in_doubt(arguments: argparse.Namespace) -> Outcome:
     """List bookings in doubt.
 
@@ -143,6 +162,79 @@ def resolve(arguments: argparse.Namespace) -> Outcome:
         why=arguments.why,
     )
     return Outcome([resolved])
+
+
+def list_webhooks(arguments: argparse.Namespace) -> Outcome:
+    """List events that match no one booking.
+
+    :param arguments: ``strangers``, ``ledger_conn_id``.
+    """
+    found = queries.unmatched(_ledger(arguments), strangers=arguments.strangers, limit=1_000)
+    return Outcome([_told(event) for event in found])
+
+
+def dismiss_webhook(arguments: argparse.Namespace) -> Outcome:
+    """Take an event off that list.
+
+    :param arguments: ``event``, ``why``, ``user``, ``ledger_conn_id``.
+    """
+    event = webhooks_admin.dismiss_event(
+        _ledger(arguments), arguments.event, arguments.user or _user(), arguments.why
+    )
+    return Outcome([_told(event)])
+
+
+def process_webhooks(arguments: argparse.Namespace) -> Outcome:
+    """Process what was received.
+
+    :param arguments: ``ledger_conn_id``.
+    """
+    ledger = _ledger(arguments)
+    count = 0
+    while (done := process_waiting(ledger)).still_waiting:
+        count += done.count
+    return Outcome([{"processed": count + done.count}])
+
+
+def list_alarms(arguments: argparse.Namespace) -> Outcome:
+    """List leads with an alarm.
+
+    :param arguments: ``source``, ``ledger_conn_id``.
+    """
+    found = queries.alarms(_ledger(arguments), source=arguments.source, limit=1_000)
+    return Outcome([_told(lead) for lead in found])
+
+
+def clear_alarm(arguments: argparse.Namespace) -> Outcome:
+    """Say that an alarm was dealt with.
+
+    :param arguments: ``source``, ``lead``, ``generation``, ``why``, ``user``, ``ledger_conn_id``.
+    """
+    lead = webhooks_admin.clear_alarm(
+        _ledger(arguments),
+        arguments.source,
+        arguments.lead,
+        arguments.generation,
+        arguments.user or _user(),
+        arguments.why,
+    )
+    return Outcome([_told(lead)])
+
+
+def _told(view: EventView | LeadView) -> dict[str, object]:
+    told: dict[str, object] = _with_dates(asdict(view))
+    return told
+
+
+def _with_dates(value: Any, key: str = "") -> Any:
+    """Write instants as ISO 8601 in UTC, as the other commands do."""
+    if isinstance(value, dict):
+        return {name: _with_dates(item, name) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_with_dates(item) for item in value]
+    if isinstance(value, float) and (key == "at" or key.endswith("_at")):
+        return datetime.fromtimestamp(value, UTC).isoformat(timespec="seconds")
+    return value
 
 
 def _ledger(arguments: argparse.Namespace) -> Ledger:

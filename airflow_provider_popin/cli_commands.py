@@ -10,6 +10,8 @@ SUMMARY = "Look after the Popin ledger: what was booked, and what is in doubt."
 GROUPS = {
     "ledger": "The ledger: create it, look into it, forget leads.",
     "in-doubt": "Bookings of which nobody knows whether they exist.",
+    "webhooks": "What Popin told by webhook, and matches no one booking.",
+    "alarms": "Leads that may have a call which the ledger did not make.",
 }
 
 
@@ -106,6 +108,20 @@ COMMANDS = (
         ),
     ),
     Command(
+        name="watermark",
+        group="ledger",
+        help="show how far a source was read; with --reset, the next run reads everything once more",
+        action="watermark",
+        arguments=(
+            _SOURCE,
+            _argument("--task", "only of this task, <dag>/<task>; also one that tells outcomes"),
+            _argument("--reset", "read, or tell, everything once more", action="store_true"),
+            _LEDGER,
+            _OUTPUT,
+        ),
+        columns=("task", "column", "highest_read", "oldest_unfinished", "updated_at"),
+    ),
+    Command(
         name="list",
         group="in-doubt",
         help="list the bookings that a person must look up",
@@ -129,5 +145,66 @@ COMMANDS = (
             _OUTPUT,
         ),
         columns=("source", "lead_id", "generation", "booking", "call_time"),
+    ),
+    Command(
+        name="list",
+        group="webhooks",
+        help="list the events that match no one booking",
+        action="list_webhooks",
+        arguments=(
+            _argument(
+                "--strangers",
+                "those of customers that no lead of the ledger has, instead of all others",
+                action="store_true",
+            ),
+            _LEDGER,
+            _OUTPUT,
+        ),
+        columns=("id", "received_at", "kind", "slot_local", "reason"),
+    ),
+    Command(
+        name="dismiss",
+        group="webhooks",
+        help="take an event off that list; it is kept",
+        action="dismiss_webhook",
+        arguments=(
+            _argument("--event", "id of the event", type=int, required=True),
+            _argument("--why", "kept without phone numbers and names", required=True),
+            _argument("--user", "who says so; default: the user of the operating system"),
+            _LEDGER,
+            _OUTPUT,
+        ),
+        columns=("id", "kind", "status", "closed_by", "closed_why"),
+    ),
+    Command(
+        name="process",
+        group="webhooks",
+        help="let the events count that were received; the API server and every lead sync do it too",
+        action="process_webhooks",
+        arguments=(_LEDGER, _OUTPUT),
+    ),
+    Command(
+        name="list",
+        group="alarms",
+        help="list the leads with an alarm, with history and events",
+        action="list_alarms",
+        arguments=(_ONE_SOURCE, _LEDGER, _OUTPUT),
+        columns=("source", "lead_id", "generation", "booking", "call_time", "updated_at"),
+    ),
+    Command(
+        name="clear",
+        group="alarms",
+        help="say that an alarm was dealt with; where a booking is in doubt, `in-doubt resolve` does it",
+        action="clear_alarm",
+        arguments=(
+            _SOURCE,
+            _argument("--lead", "id of the lead in its source", required=True),
+            _argument("--generation", "of the lead, if several have an alarm", type=int),
+            _argument("--why", "what was done; kept without phone numbers and names", required=True),
+            _argument("--user", "who says so; default: the user of the operating system"),
+            _LEDGER,
+            _OUTPUT,
+        ),
+        columns=("source", "lead_id", "generation", "booking", "alarm"),
     ),
 )

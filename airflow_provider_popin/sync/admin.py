@@ -14,6 +14,7 @@ from airflow_provider_popin.sync.errors import SyncError
 from airflow_provider_popin.sync.events import BookingState, CaptureState, Record, Resolved
 from airflow_provider_popin.sync.ledger import CHUNK, Ledger, clock, locked
 from airflow_provider_popin.sync.results import call_time
+from airflow_provider_popin.webhooks.forgetting import forget_events
 
 OUTCOMES = {"booked": True, "not-booked": False}
 
@@ -219,11 +220,13 @@ def _is_unassigned() -> sa.sql.elements.ColumnElement[bool]:
 
 def _delete(connection: Connection, *conditions: sa.sql.elements.ColumnElement[bool]) -> int:
     doomed = sa.select(_leads.id).where(*conditions)
+    forget_events(connection, sa.and_(*conditions))
     connection.execute(schema.history.delete().where(schema.history.c.lead.in_(doomed)))
     return int(connection.execute(schema.leads.delete().where(*conditions)).rowcount)
 
 
 def _erase(connection: Connection, found: sa.sql.elements.ColumnElement[bool]) -> None:
+    forget_events(connection, found)
     ids = sa.select(_leads.id).where(found)
     connection.execute(schema.history.update().where(schema.history.c.lead.in_(ids)).values(why=None))
     connection.execute(
@@ -236,6 +239,7 @@ def _erase(connection: Connection, found: sa.sql.elements.ColumnElement[bool]) -
             slot_start=None,
             slot_time=None,
             slot_timezone=None,
+            evidence_slot=None,
             reason=None,
             fingerprint=None,
             wish=None,

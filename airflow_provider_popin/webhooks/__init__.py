@@ -16,6 +16,7 @@ Where to look, in the order in which a delivery passes:
 ``queries``     what the page, Dags and the command line ask: doubts, unmatched events, alarms, one lead
 ``figures``     what the page counts: the funnel, rejections, slots, runs
 ``admin``       what a person does: dismiss an event, clear an alarm
+``forgetting``  a lead that is forgotten takes its events along
 ==============  ======================================================================
 
 Receipt and processing are two steps on purpose: the answer to Popin depends on one durable insert only. What

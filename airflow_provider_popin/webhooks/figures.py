@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import date, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -22,8 +23,7 @@ from airflow_provider_popin.sync.events import BookingState, CaptureState
 from airflow_provider_popin.sync.ledger import Ledger
 from airflow_provider_popin.webhooks.events import EventKind
 
-# Every timezone's day begins at a multiple of this, so leads are counted by it and days made of the counts.
-_BUCKET_SECONDS = 900
+_DAY = 86_400
 
 _leads = schema.leads.c
 _seats = schema.seats.c
@@ -130,13 +130,17 @@ def funnel(
     states = (_leads.capture_state, _leads.booking_state, _leads.outcome)
     days: dict[tuple[date, str], Counter[str]] = {}
     with ledger.read() as connection:
-        bucket = _bucket(connection)
-        query = sa.select(bucket, _leads.source, *states, sa.func.count())
-        query = query.where(*_first_heard(since, until, source)).group_by(bucket, _leads.source, *states)
-        for start, name, capture, booking, outcome, count in connection.execute(query):
-            day = datetime.fromtimestamp(start * _BUCKET_SECONDS, UTC).astimezone(zone).date()
-            counts = days.setdefault((day, name), Counter())
-            counts.update(dict.fromkeys(_stages(capture, booking, outcome), count))
+        for begin, end, first, length in _spans(*_range(connection, since, until), zone):
+            number = _day_number(connection, begin)
+            query = sa.select(number, _leads.source, *states, sa.func.count())
+            query = query.where(*_first_heard(max(begin, since), end, source))
+            for offset, name, *found, count in connection.execute(
+                query.group_by(number, _leads.source, *states)
+            ):
+                # A day of 25 hours is a span of its own: its last hour is no day after it.
+                day = first + timedelta(days=min(offset, length - 1))
+                counts = days.setdefault((day, name), Counter())
+                counts.update(dict.fromkeys(_stages(*found), count))
     return [_funnel_day(day, name, days[day, name]) for day, name in sorted(days)]
 
 
@@ -216,11 +220,44 @@ def runs(ledger: Ledger, *, source: str | None = None, limit: int = 50) -> list[
     ]
 
 
-def _bucket(connection: Connection) -> Any:
-    quarter = _leads.created_at / sa.literal_column(f"{_BUCKET_SECONDS}.0")
+def _range(connection: Connection, since: float, until: float | None) -> tuple[float, float]:
+    """The part of a period in which there are leads."""
+    query = sa.select(sa.func.min(_leads.created_at), sa.func.max(_leads.created_at))
+    earliest, latest = connection.execute(query.where(*_first_heard(since, until, None))).one()
+    if earliest is None:
+        return since, since
+    return float(earliest), float(latest) + 1 if until is None else min(float(latest) + 1, until)
+
+
+def _spans(since: float, until: float, zone: ZoneInfo) -> Iterator[tuple[int, float, date, int]]:
+    """Cut a period where days stop having 24 hours, so that the database can count days by dividing.
+
+    :return: begin (a midnight), end, the day that begins there, and how many days
+    """
+    if until <= since:
+        return
+    begin = day = datetime.fromtimestamp(since, zone).date()
+    while _midnight(day, zone) < until:
+        after = day + timedelta(days=1)
+        if _midnight(after, zone) - _midnight(day, zone) != _DAY:
+            if begin < day:
+                yield _midnight(begin, zone), _midnight(day, zone), begin, (day - begin).days
+            yield _midnight(day, zone), _midnight(after, zone), day, 1
+            begin = after
+        day = after
+    if begin < day:
+        yield _midnight(begin, zone), min(_midnight(day, zone), until), begin, (day - begin).days
+
+
+def _midnight(day: date, zone: ZoneInfo) -> int:
+    return round(datetime(day.year, day.month, day.day, tzinfo=zone).timestamp())
+
+
+def _day_number(connection: Connection, begin: int) -> Any:
+    passed = (_leads.created_at - sa.literal_column(f"{begin}.0")) / sa.literal_column(f"{_DAY}.0")
     if connection.dialect.name == "sqlite":
-        return sa.cast(quarter, sa.Integer)
-    return sa.cast(sa.func.floor(quarter), sa.BigInteger)
+        return sa.cast(passed, sa.Integer)
+    return sa.cast(sa.func.floor(passed), sa.BigInteger)
 
 
 def _first_heard(

@@ -192,7 +192,7 @@ def event_view(row: Any) -> EventView:
 
 
 def outcome_view(record: Record, source: str, outcome: str, at: float, told_at: float) -> OutcomeView:
-    """Make a view of the ending of a lead\'s call."""
+    """Make a view of the ending of a lead's call."""
     return OutcomeView(
         source=source,
         lead_id=record.lead_id,

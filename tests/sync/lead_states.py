@@ -9,12 +9,14 @@ from typing import Any
 from airflow_provider_popin.sync import states
 from airflow_provider_popin.sync.events import (
     Adopted,
+    AlarmCleared,
     Answer,
     BookingState,
     Claimed,
     Corrected,
     Effects,
     Event,
+    Evidence,
     Expired,
     Intent,
     Planned,
@@ -67,6 +69,10 @@ def events(attempt: int = ATTEMPT, owner: str = "me") -> dict[str, Event]:
         "refused": Refused(7, "phone_letters", "print", "run"),
         "corrected": Corrected(7),
         "adopted": Adopted(7, "C1", "run"),
+        "evidence": Evidence(7, SLOT, TIME, ZONE, "webhook event 1"),
+        "evidence_elsewhere": Evidence(7, SLOT + 900, "later", ZONE, "webhook event 2"),
+        "evidence_sometime": Evidence(7, None, None, None, "webhook event 3"),
+        "alarm_cleared": AlarmCleared(7, "ann", "called them"),
     }
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
-from airflow_provider_popin.sync import ledger_queries, schema
+from airflow_provider_popin.sync import ledger_queries, schema, tables
 from airflow_provider_popin.sync.events import (
     Answer,
     Claimed,
@@ -160,8 +160,8 @@ def seats(ledger: Ledger) -> dict[int, tuple[int, int]]:
 def dump(ledger: Ledger) -> str:
     """Every value of every table, as text to search."""
     with ledger.read() as connection:
-        tables = {
+        found = {
             table.name: [[str(value) for value in row] for row in connection.execute(sa.select(table))]
-            for table in schema.metadata.sorted_tables
+            for table in tables.metadata.sorted_tables
         }
-    return json.dumps(tables, ensure_ascii=False)
+    return json.dumps(found, ensure_ascii=False)

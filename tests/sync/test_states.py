@@ -78,6 +78,9 @@ ALLOWED: dict[str, dict[str, str]] = {
         "booking_unknown": "captured/in_doubt",
         "expired": "captured/in_doubt",
         "capture_success": "captured/sending",
+        "evidence": "captured/sending",  # remembered
+        "evidence_elsewhere": "captured/sending",  # with an alarm
+        "evidence_sometime": "captured/sending",  # with an alarm
     },
     "captured/in_doubt": {
         "booking_success": "captured/booked",
@@ -86,6 +89,9 @@ ALLOWED: dict[str, dict[str, str]] = {
         "intent_resend": "captured/sending",
         "claimed": "captured/in_doubt",
         "capture_success": "captured/in_doubt",
+        "evidence": "captured/booked",
+        "evidence_elsewhere": "captured/in_doubt",  # with an alarm
+        "evidence_sometime": "captured/in_doubt",  # with an alarm
     },
     "captured/rejected": {
         "corrected": "captured/waiting",
@@ -95,12 +101,17 @@ ALLOWED: dict[str, dict[str, str]] = {
     "captured/booked": {
         "booking_success": "captured/booked",  # told again
         "capture_success": "captured/booked",
+        "evidence": "captured/booked",  # confirmed
+        "evidence_elsewhere": "captured/booked",  # with an alarm
+        "evidence_sometime": "captured/booked",  # with an alarm
     },
 }
-# A booking that succeeds after its attempt was given up is never dropped: it holds the lead, with an alarm.
+# A booking that succeeds after its attempt was given up, or that a webhook tells of, is never dropped: it
+# holds the lead, with an alarm.
 GIVEN_UP = [name for name in ALLOWED if name.endswith(("/waiting", "/unassigned", "/planned", "/rejected"))]
 for name in GIVEN_UP:
-    ALLOWED[name]["booking_success"] = name.partition("/")[0] + "/in_doubt"
+    for kind in ("booking_success", "evidence", "evidence_elsewhere", "evidence_sometime"):
+        ALLOWED[name][kind] = name.partition("/")[0] + "/in_doubt"
 
 
 class TestTable:
@@ -142,6 +153,8 @@ class TestTable:
     @pytest.mark.parametrize("kind", list(events()))
     @pytest.mark.parametrize("state", list(ALLOWED))
     def test_a_seat_is_held_from_plan_to_booking_and_no_longer(self, state: str, kind: str) -> None:
+        if kind == "evidence_sometime":
+            return  # of such a call no slot is known, see test_states_evidence
         record = record_in(state)
         accepted, effects = apply(record, events()[kind])
         held = state.endswith(SEATED)

@@ -19,6 +19,7 @@ from airflow_provider_popin.sync.events import (
     Corrected,
     Effects,
     Event,
+    Evidence,
     Expired,
     Intent,
     Planned,
@@ -173,6 +174,14 @@ class Leads(RuleBasedStateMachine):
         self.now += seconds
         self.happens(Expired(1))
 
+    @precondition(lambda self: self.world.calls())
+    @rule(data=st.data())
+    def a_webhook_tells(self, data: st.DataObject) -> None:
+        """Of any call that exists, at any time, any number of times, or never."""
+        calls = [sent for sent in self.world.sent if sent.step is Step.BOOKING and sent.done]
+        call = data.draw(st.sampled_from(calls))
+        assert self.happens(Evidence(1, call.slot, "then", "UTC", "webhook event 1"))
+
     @rule()
     def a_person_looks_it_up(self) -> None:
         self.happens(Resolved(1, self.world.calls() > 0, "ann", "looked it up"))
@@ -224,6 +233,15 @@ class Leads(RuleBasedStateMachine):
         open_or_lost = [BookingState.BOOKED, BookingState.IN_DOUBT, BookingState.SENDING]
         if self.world.calls() and not self.mistakes:
             assert self.world.record.booking_state in open_or_lost
+
+    @invariant()
+    def nobody_is_booked_without_a_call(self) -> None:
+        assert self.world.record.booking_state != BookingState.BOOKED or self.world.calls()
+
+    @invariant()
+    def evidence_is_remembered_only_while_sending(self) -> None:
+        record = self.world.record
+        assert record.evidence_slot is None or record.booking_state == BookingState.SENDING
 
     @invariant()
     def nobody_is_booked_twice(self) -> None:
