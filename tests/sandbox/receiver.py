@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -38,10 +38,12 @@ class Receiver:
     :ivar status: what it answers.
     :ivar location: sent as `Location`, if there is one.
     :ivar gate: nobody is answered while it is closed.
+    :param take: called with each delivery before it is answered, in a thread of its own; returns the status.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, take: Callable[[Arrived], int] | None = None) -> None:
         self.status = 200
+        self.take = take
         self.location: str | None = None
         self.gate = threading.Event()
         self.gate.set()
@@ -95,10 +97,12 @@ class _Handler(BaseHTTPRequestHandler):
         receiver = self.server.receiver
         body = self.rfile.read(int(self.headers["Content-Length"]))
         headers = {name.lower(): value for name, value in self.headers.items()}
-        receiver.arrived.append(Arrived(self.path, headers, body))
+        arrived = Arrived(self.path, headers, body)
+        receiver.arrived.append(arrived)
         receiver.gate.wait(10)
+        status = receiver.status if receiver.take is None else receiver.take(arrived)
         with suppress(OSError):  # whoever was kept waiting may be gone
-            self.send_response(receiver.status)
+            self.send_response(status)
             if receiver.location is not None:
                 self.send_header("Location", receiver.location)
             self.send_header("Content-Length", "0")
