@@ -43,9 +43,12 @@ _FILE_COLUMNS = {
 _FILE_ROWS = 40
 
 # The Dags that run by themselves, those of them that there are.
-LOOP = ("popin_crm_sync", "popin_slots_open")
+LOOP = ("popin_crm_sync", "popin_slots_open", "popin_missed_calls", "popin_call_outcomes")
 # The examples' own schedules are for people who do not watch.
-FASTER = {'schedule="*/15 * * * *"': 'schedule="* * * * *"'}
+FASTER = {
+    'schedule="*/15 * * * *"': 'schedule="* * * * *"',
+    'schedule="@hourly"': 'schedule="*/2 * * * *"',
+}
 # So soon after its booking a call takes place, whenever its slot is.
 OUTCOME_AFTER_SECONDS = 20.0
 
