@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -78,7 +78,8 @@ class ApiServer:
         :raises RuntimeError: it does not.
         """
         command = [str(Path(sys.executable).with_name("airflow")), "api-server", "--host", HOST]
-        command += ["--port", str(self.port), "--workers", str(self._workers)]
+        # Without the part that tasks talk to, which takes seconds to start.
+        command += ["--port", str(self.port), "--workers", str(self._workers), "--apps", "core"]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 command,
@@ -110,13 +111,21 @@ class ApiServer:
         return False
 
 
-async def deliver(url: str, numbers: Sequence[int], *, rate: float, connections: int = 100) -> list[Answer]:
+async def deliver(
+    url: str,
+    numbers: Sequence[int],
+    *,
+    rate: float,
+    connections: int = 100,
+    told: Callable[[Answer], None] = lambda answer: None,
+) -> list[Answer]:
     """Deliver at a steady rate, whatever the answers take.
 
     :param url: of the webhook.
     :param numbers: of the deliveries, in order; each body is another.
     :param rate: per second; 0 sends as fast as the connections allow.
     :param connections: at most so many at a time.
+    :param told: called with each answer as it comes.
     :return: one answer for each.
     """
     connector = aiohttp.TCPConnector(limit=connections)
@@ -128,7 +137,9 @@ async def deliver(url: str, numbers: Sequence[int], *, rate: float, connections:
             due = begin + (place / rate if rate else 0.0)
             await asyncio.sleep(due - time.monotonic())
             status = await _post(session, url, number)
-            return Answer(number, status, time.monotonic() - due)
+            answer = Answer(number, status, time.monotonic() - due)
+            told(answer)
+            return answer
 
         return await asyncio.gather(*(one(*numbered) for numbered in enumerate(numbers)))
 
@@ -180,7 +191,7 @@ def connections(ledger: Path) -> dict[str, dict[str, object]]:
 
     :param ledger: SQLite file.
     """
-    extra = {"webhook_key": KEY, "ledger_conn_id": "popin_load_ledger", "account": "load"}
+    extra = {"webhook_key": KEY, "ledger_conn_id": "popin_load_ledger", "account": "shop"}
     return {
         CONN_ID: {"conn_type": "popin", "login": "51", "password": "load-test-api-key", "extra": extra},
         "popin_load_ledger": {"conn_type": "sqlite", "host": str(ledger)},

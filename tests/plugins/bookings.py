@@ -51,3 +51,12 @@ def statuses(ledger: Ledger) -> set[str]:
     """Return the statuses of all events."""
     with ledger.read() as connection:
         return {row[0] for row in connection.execute(sa.select(tables.events.c.status))}
+
+
+def unprocessed(ledger: Ledger, user_ids: range) -> int:
+    """Return how many events of some of Popin's users wait to be processed."""
+    events = tables.events.c
+    query = sa.select(events.customer_id).where(events.status == "waiting")
+    with ledger.read() as connection:
+        waiting = {row[0] for row in connection.execute(query)}
+    return len(waiting & {customer_id_of(user_id) for user_id in user_ids})
