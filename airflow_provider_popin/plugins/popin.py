@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from airflow.providers.common.compat.sdk import AirflowPlugin
-from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS, AIRFLOW_V_3_1_PLUS
 
 WEBHOOKS_PREFIX = "/popin/webhooks"
 
@@ -31,4 +31,16 @@ class PopinPlugin(AirflowPlugin):
             return []
         from airflow_provider_popin.plugins.receiver import make_app
 
-        return [{"app": make_app(), "url_prefix": WEBHOOKS_PREFIX, "name": "Popin webhooks"}]
+        apps = [{"app": make_app(), "url_prefix": WEBHOOKS_PREFIX, "name": "Popin webhooks"}]
+        if AIRFLOW_V_3_1_PLUS:
+            from airflow_provider_popin.plugins.page import URL_PREFIX, create_page_app
+
+            apps.append({"app": create_page_app(), "url_prefix": URL_PREFIX, "name": "Popin page"})
+        return apps
+
+    @cached_property
+    def external_views(self) -> list[dict[str, Any]]:  # type: ignore[override]
+        """The entry of the page in Airflow's navigation; Airflow 3.1 and newer ask for it."""
+        from airflow_provider_popin.plugins.page import EXTERNAL_VIEWS
+
+        return list(EXTERNAL_VIEWS) if AIRFLOW_V_3_1_PLUS else []
