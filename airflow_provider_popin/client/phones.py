@@ -46,6 +46,7 @@ _EXTENSION = re.compile(
 )
 _CONJUNCTION = re.compile(r"\s+(?:or|and)\s+|\s*&\s*", re.IGNORECASE)
 _INTERNATIONAL = re.compile(r"[\s(\[]*(?:\+\s*(?:00)?|00)")
+_PLAIN = re.compile(r"\+?[0-9]+", re.ASCII)
 _PUNCTUATION = re.compile(r"[\s().\-/\[\]~'\"]*")
 _CALLING_CODE = re.compile(r"(?:\+|00)?\s*([1-9][0-9]{0,2})")
 _NON_GEOGRAPHIC = "001"
@@ -137,6 +138,8 @@ def _plain(char: str) -> str:
 
 def _checked_text(text: str, drop_extension: bool) -> str:
     """The text of one number, without letters and without an extension."""
+    if _PLAIN.fullmatch(text):
+        return text  # as most are; there is nothing in it for the rules below
     text = _CONJUNCTION.sub(";", text)
     extension = _EXTENSION.search(text)
     if extension:

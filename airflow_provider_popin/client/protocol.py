@@ -18,6 +18,8 @@ CAPTURE_PATH = "/external/capture"
 SLOTS_PATH = "/external/slots"
 SCHEDULE_PATH = "/external/schedule"
 
+# Made once: json.dumps would make one for every request.
+_ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
 _METHOD = re.compile(r"[A-Z]{1,16}")
 _PATH = re.compile(r"/[!-~]*")
 _JOIN_URL = re.compile(r"https?://[^\s\x00-\x1f]{1,2040}", re.IGNORECASE)
@@ -142,4 +144,4 @@ def _is_text(value: object) -> bool:
 def _json_body(fields: Mapping[str, object]) -> bytes:
     """The fields that are set, as compact ASCII JSON."""
     present = {name: value for name, value in fields.items() if value is not None}
-    return json.dumps(present, separators=(",", ":"), allow_nan=False).encode("ascii")
+    return _ENCODER.encode(present).encode("ascii")

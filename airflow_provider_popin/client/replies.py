@@ -30,7 +30,7 @@ def decode_json(body: bytes) -> object:
     """
     try:
         text = body.decode("utf-8-sig")
-        return json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_object)
+        return _DECODER.decode(text)
     # The exceptions hold the body, so they must not live on as a cause: nothing is raised from here.
     except (ValueError, RecursionError):
         return NOT_JSON
@@ -86,6 +86,10 @@ def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
                 found[name] = NOT_JSON
             seen.add(name)
     return found
+
+
+# Made once: json.loads would make one for every reply.
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant, object_pairs_hook=_object)
 
 
 def _matching(pattern: re.Pattern[str], value: object) -> str | None:

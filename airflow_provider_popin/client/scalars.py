@@ -92,6 +92,8 @@ def clean_text(text: str) -> str:
     :param text: any text
     :raises UnicodeError: the text holds half of a surrogate pair, which no encoding can carry
     """
+    if text.isascii() and text.isprintable():
+        return " ".join(text.split())  # as most texts are; the rest would find nothing to do
     text.encode("utf-8")
     spaced = " ".join(unicodedata.normalize("NFC", text).split())
     return "".join(char for char in spaced if unicodedata.category(char) != "Cc").strip()

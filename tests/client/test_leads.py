@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import unicodedata
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from typing import Any
@@ -313,3 +314,8 @@ class TestScalars:
         assert clean_text("a\u0085b\u2028c") == "a b c"
         with pytest.raises(UnicodeError):
             clean_text("\udfff")
+
+    @given(st.text() | st.text(alphabet=st.characters(max_codepoint=0x7F)))
+    def test_clean_text_of_any_text(self, text: str) -> None:
+        spaced = " ".join(unicodedata.normalize("NFC", text).split())
+        assert clean_text(text) == "".join(c for c in spaced if unicodedata.category(c) != "Cc").strip()

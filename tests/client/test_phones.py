@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from decimal import Decimal
+from unittest.mock import patch
 
 import phonenumbers
 import pytest
@@ -11,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from phonenumbers import PhoneNumberFormat
 
+from airflow_provider_popin.client import phones
 from airflow_provider_popin.client.errors import PopinInputError
 from airflow_provider_popin.client.phones import Phone, parse_phone
 
@@ -314,6 +317,19 @@ def test_what_is_accepted_reads_the_same_again(region: str, digits: str) -> None
         return
     assert parse_phone(phone.e164) == phone
     assert phonenumbers.is_valid_number(phonenumbers.parse(phone.e164))
+
+
+@given(st.from_regex(r"\+?[0-9]{1,110}", fullmatch=True), st.sampled_from([None, "IN", "US", "IT", "AU"]))
+def test_plain_digits_pass_every_rule_that_they_are_spared(digits: str, region: str | None) -> None:
+    def read() -> object:
+        try:
+            return parse_phone(digits, default_region=region)
+        except PopinInputError as error:
+            return error.code
+
+    spared = read()
+    with patch.object(phones, "_PLAIN", re.compile("(?!)")):
+        assert read() == spared
 
 
 @given(
