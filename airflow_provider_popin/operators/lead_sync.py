@@ -17,6 +17,8 @@ from airflow_provider_popin.operators._earlier_runs import leave_note, look_back
 from airflow_provider_popin.operators._leads_from_files import check_path, leads_from_file
 from airflow_provider_popin.operators._leads_from_python import leads_from_python
 from airflow_provider_popin.operators._leads_from_sql import SqlParameters, leads_from_sql
+from airflow_provider_popin.operators._lineage import LineageMethods
+from airflow_provider_popin.operators._metrics import count_run
 from airflow_provider_popin.operators._results_file import ResultsFile, check_folder
 from airflow_provider_popin.operators._switches import read_dry_run, read_limit
 from airflow_provider_popin.operators._watermark import check_watermark, watermark_settings
@@ -43,7 +45,7 @@ _TEMPLATE_MARKS: Final = ("{{", "{%")
 _T = TypeVar("_T")
 
 
-class PopinLeadSyncOperator(BaseOperator):
+class PopinLeadSyncOperator(LineageMethods, BaseOperator):
     """Capture leads at Popin and book a call for each, with a ledger that forbids booking one twice.
 
     Exactly one of ``sql``, ``path`` and ``leads`` says where the leads come from. Rows are read one at a time
@@ -173,6 +175,8 @@ class PopinLeadSyncOperator(BaseOperator):
         self.write_back_sql, self.write_back_conn_id = write_back_sql, write_back_conn_id
         self._sync: LeadSync | None = None
         self._killed = False
+        # For OpenLineage, which asks after the task has ended.
+        self.last_report: Report | None = None
         self._check_arguments()
         # As if `leads` were a template field, which it is not: rendered fields are stored and shown.
         XComArg.apply_upstream_relationship(self, leads)
@@ -190,9 +194,10 @@ class PopinLeadSyncOperator(BaseOperator):
             or too many leads were rejected or are in doubt. Everything is committed by then.
         :raises SyncStoppedError: the task was killed or timed out.
         """
+        self.last_report = None
         try:
             settings = self._settings(self.hook.config)
-            report = self._run(context, settings)
+            report = self.last_report = self._run(context, settings)
         except LedgerError as error:
             raise ledger_error(error, ledger_conn_id=self._ledger_id()) from error
         except PopinError as error:
@@ -218,10 +223,11 @@ class PopinLeadSyncOperator(BaseOperator):
         newest = prior.reports[0] if prior.reports else {}
         leave_note(ti, dry_run=settings.dry_run, sending=False, report=newest)
         with ExitStack() as stack:
+            ledger = self._ledger(stack, dry_run=settings.dry_run)
             sync = self._sync = LeadSync(
                 settings=settings,
                 config=self.hook.config,
-                ledger=self._ledger(stack, dry_run=settings.dry_run),
+                ledger=ledger,
                 run=run,
                 prior=prior,
                 write_back=self._write_back(stack),
@@ -233,6 +239,7 @@ class PopinLeadSyncOperator(BaseOperator):
             rows = stack.enter_context(closing(self._rows(context, sync)))
             leave_note(ti, dry_run=settings.dry_run, sending=True, report=newest)
             report = sync.run(rows)
+            count_run(report, ledger)
         leave_note(ti, dry_run=settings.dry_run, sending=True, report=report.to_xcom())
         return report
 

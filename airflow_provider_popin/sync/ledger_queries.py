@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from airflow_provider_popin.sync import schema
+from airflow_provider_popin.sync import record_sql, schema
 from airflow_provider_popin.sync.events import BookingState, CaptureState, Expired, Record, Released
 from airflow_provider_popin.sync.ledger import CHUNK, Ledger, chunks, clock, insert_ignoring
 
@@ -43,13 +43,8 @@ def families(
     """
     found: dict[str, list[Record]] = {}
     for chunk in chunks(sorted(set(lead_ids))):
-        query = (
-            sa.select(*schema.record_columns)
-            .where(_leads.account == account, _leads.source == source, _leads.lead_id.in_(chunk))
-            .order_by(_leads.id)
-        )
-        for row in connection.execute(query.with_for_update() if lock else query):
-            found.setdefault(row[1], []).append(Record(*row))
+        for record in record_sql.read_leads(connection, account, source, chunk, lock=lock):
+            found.setdefault(record.lead_id, []).append(record)
     for family in found.values():
         family.sort(key=lambda record: record.generation)
     return found
@@ -70,9 +65,7 @@ def insert_leads(
     optional: dict[str, object] = {"claim_owner": None, "wish": None, "fingerprint": None}
     # Ordered, so that two processes that read the same leads never wait for each other in a circle.
     ordered = sorted(leads, key=lambda lead: (str(lead["lead_id"]), str(lead["generation"])))
-    connection.execute(
-        insert_ignoring(connection, schema.leads), [{**common, **optional, **lead} for lead in ordered]
-    )
+    record_sql.insert_new(connection, schema.leads, [{**common, **optional, **lead} for lead in ordered])
 
 
 def live_owners(connection: Connection) -> frozenset[str]:
@@ -176,8 +169,8 @@ def records(connection: Connection, ids: Sequence[int]) -> dict[int, Record]:
 
     :param ids: at most 500
     """
-    query = sa.select(*schema.record_columns).where(_leads.id.in_(ids))
-    return {row[0]: Record(*row) for row in connection.execute(query)}
+    found = record_sql.read(connection, ids, lock=False) if ids else []
+    return {record.id: record for record in found}
 
 
 def holders_of_customers(
@@ -283,6 +276,26 @@ def end_run(connection: Connection, row: int, report: Mapping[str, Any]) -> None
         .where(schema.runs.c.id == row)
         .values(ended_at=clock(connection), report=json.dumps(report, sort_keys=True))
     )
+
+
+def report_of_earlier_try(
+    connection: Connection, source: str, run: str, try_number: int
+) -> dict[str, Any] | None:
+    """The newest report of an earlier try of a Dag run; its counts go over all tries before it as well.
+
+    :param run: the Dag run
+    :param try_number: of the try that asks
+    """
+    runs = schema.runs.c
+    query = (
+        sa.select(runs.report)
+        .where(runs.source == source, runs.run == run, runs.try_number < try_number)
+        .where(runs.report.is_not(None))
+        .order_by(runs.id.desc())
+        .limit(1)
+    )
+    report = connection.execute(query).scalar()
+    return None if report is None else dict(json.loads(report))
 
 
 def next_sequence(connection: Connection) -> int:
