@@ -172,7 +172,7 @@ def locked(connection: Connection, ids: Iterable[int]) -> dict[int, Record]:
     found: dict[int, Record] = {}
     for chunk in chunks(sorted(set(ids))):
         # Ordered, so that two processes never wait for each other in a circle.
-        found.update((record.id, record) for record in record_sql.read_locked(connection, chunk))
+        found.update((record.id, record) for record in record_sql.read(connection, chunk, lock=True))
     return found
 
 
@@ -204,8 +204,9 @@ def _take_planned_seats(
     if not events:
         return taken
     # Ordered, so that two processes never wait for each other in a circle.
-    connection.execute(
-        insert_ignoring(connection, schema.seats),
+    record_sql.insert_new(
+        connection,
+        schema.seats,
         [
             {"account": account, "slot_start": e.slot_start, "number": e.seat, "lead": e.id}
             for e in sorted(events, key=lambda e: (e.slot_start, e.seat))

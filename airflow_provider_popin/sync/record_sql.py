@@ -7,7 +7,7 @@ made here from the tables of ``schema`` and go to the driver's own cursor with p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from operator import attrgetter
@@ -21,28 +21,47 @@ from airflow_provider_popin.sync import schema
 from airflow_provider_popin.sync.events import Record
 
 _NAMES = [column.name for column in schema.record_columns]
-_SELECT = f"SELECT {', '.join(_NAMES)} FROM {schema.leads.name} WHERE id"  # noqa: S608 - names of ours only
+_SELECT = f"SELECT {', '.join(_NAMES)} FROM {schema.leads.name} WHERE"  # noqa: S608 - names of ours only
 # SQLite has no truth values of its own and gives 0 and 1.
 _TRUTH_VALUES = tuple(
     index for index, column in enumerate(schema.record_columns) if isinstance(column.type, sa.Boolean)
 )
 
 
-def read_locked(connection: Connection, ids: Sequence[int]) -> list[Record]:
-    """Records by id, ascending, locked against other writers until the transaction ends.
+def read(connection: Connection, ids: Sequence[int], *, lock: bool) -> list[Record]:
+    """Records by id, ascending.
+
+    :param connection: in a transaction
+    :param ids: at least one and at most 500; unknown ones are left out
+    :param lock: keep other writers off these records until the transaction ends
+    """
+    return _read(connection, "id", (), ids, lock)
+
+
+def read_leads(
+    connection: Connection, account: str, source: str, lead_ids: Sequence[str], *, lock: bool
+) -> list[Record]:
+    """All generations of some leads, ascending by id.
+
+    :param connection: in a transaction
+    :param lead_ids: at least one and at most 500; unknown ones are left out
+    :param lock: keep other writers off these records until the transaction ends
+    """
+    return _read(connection, "account = {0} AND source = {0} AND lead_id", (account, source), lead_ids, lock)
+
+
+def insert_new(connection: Connection, table: sa.Table, rows: Sequence[Mapping[str, object]]) -> None:
+    """Insert rows; one that a unique key knows already is left out.
 
     :param connection: in a write transaction
-    :param ids: ascending, each once, at least one and at most 500; unknown ones are left out
+    :param table: one of ``schema``'s
+    :param rows: at least one; all with the same columns
     """
+    names = tuple(rows[0])
+    marks = ", ".join([_mark(connection)] * len(names))
+    statement = f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({marks}) ON CONFLICT DO NOTHING"  # noqa: S608
     with _driver_cursor(connection) as cursor:
-        if connection.dialect.name != "sqlite":
-            cursor.execute(f"{_SELECT} = ANY(%s) ORDER BY id FOR UPDATE", (list(ids),))
-            return [Record(*row) for row in cursor.fetchall()]
-        # Few lengths of lists are few statements, which the driver keeps prepared: the last id fills up.
-        length = 1 << (len(ids) - 1).bit_length()
-        filled = (*ids, *(ids[-1],) * (length - len(ids)))
-        cursor.execute(f"{_SELECT} IN ({','.join('?' * length)}) ORDER BY id", filled)
-        return [Record(*_with_truth_values(row)) for row in cursor.fetchall()]
+        cursor.executemany(statement, [tuple([row[name] for name in names]) for row in rows])
 
 
 def write(connection: Connection, records: Sequence[Record], names: tuple[str, ...]) -> None:
@@ -53,7 +72,7 @@ def write(connection: Connection, records: Sequence[Record], names: tuple[str, .
     :param names: columns of ``schema.leads`` that are fields of a record
     """
     if records:
-        statement, values = _update(names, "?" if connection.dialect.name == "sqlite" else "%s")
+        statement, values = _update(names, _mark(connection))
         with _driver_cursor(connection) as cursor:
             cursor.executemany(statement, [values(record) for record in records])
 
@@ -90,6 +109,27 @@ def _driver_cursor(connection: Connection) -> Iterator[Any]:
         ) from error
     finally:
         cursor.close()
+
+
+def _read(
+    connection: Connection, condition: str, given: tuple[str, ...], keys: Sequence[int | str], lock: bool
+) -> list[Record]:
+    condition = condition.format(_mark(connection))
+    with _driver_cursor(connection) as cursor:
+        if connection.dialect.name != "sqlite":
+            suffix = " FOR UPDATE" if lock else ""
+            cursor.execute(f"{_SELECT} {condition} = ANY(%s) ORDER BY id{suffix}", (*given, list(keys)))
+            return [Record(*row) for row in cursor.fetchall()]
+        # Few lengths of lists are few statements, which the driver keeps prepared: the last key fills up.
+        length = 1 << (len(keys) - 1).bit_length()
+        marks = ",".join("?" * length)
+        filled = (*given, *keys, *(keys[-1],) * (length - len(keys)))
+        cursor.execute(f"{_SELECT} {condition} IN ({marks}) ORDER BY id", filled)
+        return [Record(*_with_truth_values(row)) for row in cursor.fetchall()]
+
+
+def _mark(connection: Connection) -> str:
+    return "?" if connection.dialect.name == "sqlite" else "%s"
 
 
 @cache
