@@ -27,6 +27,7 @@ def get_provider_info() -> dict[str, object]:
                 "python-modules": [
                     "airflow_provider_popin.operators.popin",
                     "airflow_provider_popin.operators.lead_sync",
+                    "airflow_provider_popin.operators.outcomes",
                 ],
             }
         ],

@@ -14,6 +14,9 @@ from pathlib import Path
 SAMPLE = Path(__file__).with_name("sample_leads.csv")
 TABLE = "leads"
 ANSWERS = ("popin_state", "popin_reason", "popin_customer_id", "popin_join_url", "popin_call_time")
+# What the Dags about calls that took place, or did not, write there.
+OUTCOMES = ("popin_outcome", "popin_outcome_at")
+GENERATION = "popin_generation"
 # As the sample writes times, so that it does not grow old: "+2d", "-90m".
 _FROM_NOW = re.compile(r"([+-]\d+)([dm])")
 _TIMES = ("call_after", "call_before", "created_at")
@@ -46,7 +49,7 @@ def make_own_crm(database: Path, file: Path) -> int:
     :raises LeadsFileError: it is no such file.
     """
     header, rows = read_csv(file)
-    taken = sorted(set(header) & set(ANSWERS))
+    taken = sorted(set(header) & {*ANSWERS, *OUTCOMES, GENERATION})
     if taken:
         raise LeadsFileError(f"{file} has columns that the demo adds itself: {', '.join(taken)}")
     return _fill(database, header, rows)
@@ -99,7 +102,8 @@ def quoted(name: str) -> str:
 
 
 def _fill(database: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> int:
-    columns = ", ".join(f"{quoted(name)} TEXT" for name in (*header, *ANSWERS))
+    columns = ", ".join(f"{quoted(name)} TEXT" for name in (*header, *ANSWERS, *OUTCOMES))
+    columns += f", {GENERATION} INTEGER NOT NULL DEFAULT 1"
     names, marks = ", ".join(map(quoted, header)), ", ".join("?" for _ in header)
     insert = f"INSERT INTO {TABLE} ({names}) VALUES ({marks})"  # noqa: S608
     with closing(sqlite3.connect(database)) as connection, connection:

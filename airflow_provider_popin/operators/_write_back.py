@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from airflow_provider_popin.sync.write_back import WriteBackError
@@ -14,27 +14,30 @@ if TYPE_CHECKING:
     from sqlalchemy.sql.elements import TextClause
 
 BINDS = ("lead_id", "customer_id", "join_url", "call_time", "state", "reason")
+_KEYS = ("lead_id", "customer_id")
 # As SQLAlchemy's text() reads them: `::type` is a cast, `\:` a colon; a name right before a cast is none.
 _BIND = re.compile(r"(?<![:\w\\]):(\w+)(?![:\w])")
 _BIND_BEFORE_CAST = re.compile(r"(?<![:\w\\]):(\w+)::")
 
 
-def check_write_back_sql(sql: str) -> None:
+def check_write_back_sql(sql: str, *, offered: Collection[str] = BINDS) -> None:
     """Refuse a statement that could not work, or would hit every row; touches no database.
 
     :param sql: ``write_back_sql``.
-    :raises ValueError: it uses a name that is not offered, or neither ``:lead_id`` nor ``:customer_id``.
+    :param offered: the names that it may use.
+    :raises ValueError: it uses a name that is not offered, or none that says which row it means.
     """
     if cast := _BIND_BEFORE_CAST.search(sql):
         raise ValueError(f"write_back_sql: write CAST(:{cast[1]} AS ...) for :{cast[1]}::...")
     names = set(_BIND.findall(sql))
-    if unknown := sorted(names.difference(BINDS)):
+    if unknown := sorted(names.difference(offered)):
         raise ValueError(
-            f"write_back_sql uses :{', :'.join(unknown)}; offered are :{', :'.join(BINDS)} "
+            f"write_back_sql uses :{', :'.join(unknown)}; offered are :{', :'.join(offered)} "
             "(write \\: for a colon that is none of them)"
         )
-    if not names & {"lead_id", "customer_id"}:
-        raise ValueError("write_back_sql must say which row it means, with :lead_id or :customer_id")
+    keys = [key for key in _KEYS if key in offered]
+    if not names.intersection(keys):
+        raise ValueError(f"write_back_sql must say which row it means, with :{' or :'.join(keys)}")
 
 
 class SqlWriteBack:
@@ -56,7 +59,7 @@ class SqlWriteBack:
     def __call__(self, batch: Sequence[Mapping[str, object]]) -> None:
         """Write a batch.
 
-        :param batch: each row with the keys of :data:`BINDS`; ``call_time`` is ISO 8601 with offset.
+        :param batch: each row with all names that were offered; times are ISO 8601 with offset.
         :raises WriteBackError: carries the indexes of the rows that failed; the others are committed.
         """
         from sqlalchemy import text

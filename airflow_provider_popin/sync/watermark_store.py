@@ -12,6 +12,9 @@ from sqlalchemy.engine import Connection
 from airflow_provider_popin.sync import schema
 from airflow_provider_popin.sync.ledger import Ledger, clock, insert_ignoring
 
+# The reader of rows that say how far outcomes were told; the other rows say how far a source was read.
+OUTCOMES = "outcomes"
+
 _marks = schema.watermarks.c
 
 
@@ -127,15 +130,17 @@ def save(
     return bool(moved.rowcount)
 
 
-def rewind(connection: Connection, source: str) -> int:
+def rewind(connection: Connection, source: str, task: str | None = None) -> int:
     """Let every task read all of a source once more: something was changed that only a full read finds.
 
     :param connection: in a write transaction
+    :param task: only this one, which may also be one that tells outcomes
     :return: how many watermarks there are
     """
+    which = _marks.reader != OUTCOMES if task is None else _marks.task == task
     changed = connection.execute(
         schema.watermarks.update()
-        .where(_marks.source == source)
+        .where(_marks.source == source, which)
         .values(
             version=_marks.version + 1,
             run="",
@@ -147,6 +152,16 @@ def rewind(connection: Connection, source: str) -> int:
         )
     )
     return int(changed.rowcount)
+
+
+def reset(ledger: Ledger, source: str, task: str | None = None) -> int:
+    """A person wants all of a source to be read once more.
+
+    :param task: as for :func:`rewind`
+    :return: how many watermarks there are
+    """
+    with ledger.write() as connection:
+        return rewind(connection, source, task)
 
 
 def watermarks(ledger: Ledger, source: str | None = None) -> list[Mapping[str, object]]:
