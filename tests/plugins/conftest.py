@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,3 +21,28 @@ def api_server(airflow_db: None) -> Iterator[str]:
     """Return the URL of Airflow's real API server, which runs in this process."""
     with running_api_server() as url:
         yield url
+
+
+@pytest.fixture
+def site(api_server: str, set_connection: Callable[..., None], tmp_path: Path) -> Iterator[Any]:
+    """Return the page over a small ledger whose numbers are known, see ``page_site``."""
+    import sqlalchemy as sa
+
+    from airflow_provider_popin.sync.ledger import Ledger
+    from tests.plugins import page_site
+
+    file = tmp_path / "ledger.db"
+    page_site.connect(set_connection, file)
+    ledger = Ledger.open(sa.create_engine(f"sqlite:///{file}", future=True))
+    page_site.fill(ledger)
+    yield page_site.Site(api_server, ledger)
+    ledger.engine.dispose()
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    """Return a headless Chromium. Of one module only: no other event loop may run beside Playwright's."""
+    from tests.plugins import browser
+
+    with browser.chromium() as started:
+        yield started

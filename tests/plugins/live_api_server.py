@@ -24,6 +24,8 @@ def running_api_server() -> Iterator[str]:
     with pytest.MonkeyPatch.context() as patched, socket.socket() as listener:
         # What `airflow.api_fastapi.main` does for its process: connections of the database may be read.
         patched.setenv("_AIRFLOW_PROCESS_CONTEXT", "server")
+        # One that PyJWT does not warn of; Airflow's own generated one is too short for it.
+        patched.setenv("AIRFLOW__API_AUTH__JWT_SECRET", "for tests only " * 5)
         listener.bind(("127.0.0.1", 0))
         config: Any = uvicorn.Config(create_app(apps="core"), log_config=None, access_log=False)
         server = uvicorn.Server(config)

@@ -1,0 +1,198 @@
+"""Who gets in, and what an action must come with."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+import requests
+from airflow.configuration import conf
+
+from airflow_provider_popin.plugins.page import forgery
+from tests.plugins.page_site import DOUBT, Site, token_in
+from tests.sync.ledgers import SOURCE
+
+PAGES = ("", "doubts", "alarms", "unmatched", "runs", "lead?lead_id=L-open", "dismiss?event=1")
+FILES = ("static/page.css", "static/page.js", "static/theme.js", "static/icon.svg", "static/vendor/chart.js")
+RESOLVE = f"resolve?source={SOURCE}&lead_id={DOUBT}&generation=1"
+CLEAR = f"clear?source={SOURCE}&lead_id=L-alarm&generation=1"
+DISMISS = "dismiss?event=1"
+
+
+def form(token: str, **fields: str) -> dict[str, str]:
+    return {
+        "token": token,
+        "outcome": "booked",
+        "why": "the call is in the calendar",
+        "confirmed": "yes",
+        **fields,
+    }
+
+
+def fresh_token(user: str = "Ada Admin", age: float = 0.0) -> str:
+    key = conf.get("api", "secret_key").encode()
+    return forgery.make_token(key, user=user, now=time.time() - age)
+
+
+@pytest.mark.parametrize("cookie", [None, "", "nonsense", "e30.e30.e30"])
+def test_nobody_gets_in_without_a_login(site: Site, cookie: str | None) -> None:
+    with requests.Session() as anybody:
+        if cookie is not None:
+            anybody.cookies.set("_token", cookie)
+        for path in (*PAGES, *FILES, "static/nothing", "nothing"):
+            answer = anybody.get(site.url + path, allow_redirects=False)
+            assert answer.status_code in (401, 403, 404), path
+            assert (answer.status_code == 404) == (path == "nothing"), path
+            assert "L-" not in answer.text
+            assert len(answer.content) < 1000
+        for path in (RESOLVE, CLEAR, DISMISS):
+            answer = anybody.post(site.url + path, data=form(fresh_token()), headers={"Origin": site.airflow})
+            assert answer.status_code in (401, 403), path
+    assert site.state(DOUBT) == "in_doubt"
+
+
+def test_every_user_may_look(site: Site) -> None:
+    with site.session("viewer", "Vera Viewer") as vera:
+        for path in (*PAGES, *FILES):
+            assert vera.get(site.url + path).status_code == 200, path
+        assert "You may look, but not act" in vera.get(site.url).text
+        for path in (RESOLVE, CLEAR, DISMISS):
+            page = vera.get(site.url + path)
+            assert page.status_code == 200
+            assert '<form method="post"' not in page.text
+
+
+def test_a_viewer_may_not_act(site: Site) -> None:
+    before = site.rows("SELECT * FROM popin_leads ORDER BY id") + site.rows("SELECT * FROM popin_events")
+    with site.session("viewer", "Vera Viewer") as vera:
+        for path in (RESOLVE, CLEAR, DISMISS):
+            answer = vera.post(site.url + path, data=form(fresh_token("Vera Viewer")))
+            assert answer.status_code == 403
+            assert "You may look, but not act" in answer.text
+    after = site.rows("SELECT * FROM popin_leads ORDER BY id") + site.rows("SELECT * FROM popin_events")
+    assert after == before
+
+
+@pytest.mark.parametrize(
+    ("headers", "age", "user", "told"),
+    [
+        ({"Origin": "https://evil.example.com"}, 0.0, "Ada Admin", "did not come from this page"),
+        ({"Origin": "null"}, 0.0, "Ada Admin", "did not come from this page"),
+        ({"Origin": ""}, 0.0, "Ada Admin", "did not come from this page"),
+        ({"Sec-Fetch-Site": "cross-site"}, 0.0, "Ada Admin", "did not come from this page"),
+        ({"Sec-Fetch-Site": "same-site"}, 0.0, "Ada Admin", "did not come from this page"),
+        ({}, 0.0, "Bob", "out of date, or was not made for you"),
+        ({}, 13 * 3600.0, "Ada Admin", "out of date, or was not made for you"),
+        ({}, -600.0, "Ada Admin", "out of date, or was not made for you"),
+    ],
+)
+def test_a_forged_request_is_refused(
+    site: Site, headers: dict[str, str], age: float, user: str, told: str
+) -> None:
+    with site.session() as ada:
+        for path in (RESOLVE, CLEAR, DISMISS):
+            answer = ada.post(site.url + path, data=form(fresh_token(user, age)), headers=headers)
+            assert (answer.status_code, told in answer.text) == (403, True)
+    assert site.state(DOUBT) == "in_doubt"
+    assert site.rows("SELECT count(*) FROM popin_leads WHERE alarm") == [(1,)]
+    assert site.rows("SELECT status FROM popin_events") == [("unmatched",)]
+
+
+@pytest.mark.parametrize("token", ["", ".", "1.2", "x.y", f"{int(time.time())}.", "\N{SNOWMAN}.\N{SNOWMAN}"])
+def test_a_wrong_token_is_refused(site: Site, token: str) -> None:
+    with site.session() as ada:
+        assert ada.post(site.url + RESOLVE, data=form(token)).status_code == 403
+        fields = form("")
+        del fields["token"]
+        assert ada.post(site.url + RESOLVE, data=fields).status_code == 403
+    assert site.state(DOUBT) == "in_doubt"
+
+
+def test_forms_are_small_and_of_one_type(site: Site) -> None:
+    with site.session() as ada:
+        long = form(fresh_token(), why="x" * 20_000)
+        assert ada.post(site.url + RESOLVE, data=long).status_code == 413
+        assert ada.post(site.url + RESOLVE, json=form(fresh_token())).status_code == 415
+        assert ada.get(site.url + RESOLVE + "&confirmed=yes&outcome=booked&why=so").status_code == 200
+    assert site.state(DOUBT) == "in_doubt"
+
+
+def test_headers(site: Site) -> None:
+    with site.session() as ada:
+        answers = [ada.get(site.url + path) for path in ("", "nothing", "static/page.css")]
+        answers.append(requests.get(site.url))
+        answers.append(ada.post(site.url + RESOLVE, data=form("")))
+    for answer in answers:
+        policy = answer.headers["Content-Security-Policy"]
+        assert "unsafe" not in policy
+        assert "default-src 'none'" in policy
+        assert "frame-ancestors 'self'" in policy
+        assert answer.headers["X-Frame-Options"] == "SAMEORIGIN"
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        assert answer.headers["Referrer-Policy"] == "same-origin"
+        static = answer.url.endswith(".css")
+        assert answer.headers["Cache-Control"] == ("private, max-age=86400" if static else "no-store")
+
+
+def test_static_files_are_those_of_the_page(site: Site) -> None:
+    with site.session() as ada:
+        for path in (
+            "static/../app.py",
+            "static/%2e%2e/app.py",
+            "static/vendor/chart.js.LICENSE.md",
+            "static/",
+        ):
+            request = requests.Request("GET", site.url, cookies=ada.cookies).prepare()
+            request.url = site.url + path
+            assert ada.send(request).status_code == 404, path
+
+
+def test_a_logged_in_bearer_token_reads_too(site: Site) -> None:
+    headers = {"Authorization": f"Bearer {site.token('viewer', 'Vera Viewer')}"}
+    assert requests.get(site.url, headers=headers).status_code == 200
+
+
+def test_resolve_shows_what_would_follow_first(site: Site) -> None:
+    with site.session() as ada:
+        token = token_in(ada.get(site.url + RESOLVE).text)
+        asked = ada.post(site.url + RESOLVE, data=form(token, confirmed="", outcome="not-booked"))
+        assert asked.status_code == 200
+        assert "this customer gets two" in asked.text
+        assert site.state(DOUBT) == "in_doubt"
+        for fields in ({"outcome": ""}, {"outcome": "perhaps"}, {"why": " "}):
+            again = ada.post(site.url + RESOLVE, data=form(token, **fields))
+            assert again.status_code == 422
+            assert 'role="alert"' in again.text
+        done = ada.post(site.url + RESOLVE, data=form(token, outcome="not-booked"))
+        assert "Recorded as not booked" in done.text
+        assert site.state(DOUBT) == "waiting"
+        late = ada.post(site.url + RESOLVE, data=form(token))
+        assert (late.status_code, "was faster" in late.text) == (409, True)
+    assert site.history(DOUBT)[-1][:2] == ("resolved_not_booked", "Ada Admin")
+
+
+def test_alarms_are_cleared_and_events_dismissed(site: Site) -> None:
+    with site.session("op", "Olga Op") as olga:
+        token = token_in(olga.get(site.url + CLEAR).text)
+        for path in (CLEAR, DISMISS):
+            assert olga.post(site.url + path, data=form(token, why="")).status_code == 422
+        assert "The alarm is cleared" in olga.post(site.url + CLEAR, data=form(token)).text
+        assert "The event is dismissed" in olga.post(site.url + DISMISS, data=form(token)).text
+        assert olga.post(site.url + CLEAR, data=form(token)).status_code == 409
+        assert olga.post(site.url + DISMISS, data=form(token)).status_code == 404
+        assert "There is no alarm any more" in olga.get(site.url + CLEAR).text
+    assert site.rows("SELECT count(*) FROM popin_leads WHERE alarm") == [(0,)]
+    assert site.rows("SELECT status, closed_by FROM popin_events") == [("dismissed", "Olga Op")]
+    assert "Olga Op" in [who for _, who, _ in site.history("L-alarm")]
+
+
+def test_what_is_not_there(site: Site) -> None:
+    with site.session() as ada:
+        for path in (
+            "nothing",
+            "resolve?source=x&lead_id=L-doubt&generation=1",
+            "dismiss?event=99",
+            "lead?lead_id=X",
+        ):
+            assert ada.get(site.url + path).status_code == 404, path
+        assert ada.get(site.url + "resolve").status_code == 422
