@@ -262,7 +262,13 @@ def test_files_that_are_named_exist() -> None:
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="NOT TESTED: there is no curl")
 def test_sandbox_starts_and_answers_as_written() -> None:
-    (options,) = commands("python", "-m", "airflow_provider_popin.sandbox")
+    started = commands("python", "-m", "airflow_provider_popin.sandbox")
+    assert len(started) == 2
+    for options in started:
+        start_and_ask(options)
+
+
+def start_and_ask(options: list[str]) -> None:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = str(listener.getsockname()[1])
