@@ -33,7 +33,7 @@ SECONDS ?= 10
 PORT ?= 8080
 SANDBOX_PORT ?= 8081
 
-.PHONY: help demo up distributed bench soak load-test test check format lint types test-3.3 test-2.11 coverage-3.3 wheel-test test-scheduler constraints clean
+.PHONY: help demo up distributed bench soak load-test test check format lint types test-3.3 test-2.11 coverage-3.3 wheel-test test-scheduler constraints chart-library clean
 
 help:  ## This list
 	@grep -hE '^[a-z0-9.-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -103,6 +103,9 @@ wheel-test: $(VENV_3)/.installed  ## Build the wheel, install it into empty envi
 
 constraints:  ## Resolve all dependencies anew and write constraints/ (needs uv)
 	$(PYTHON) -m scripts.update_constraints
+
+chart-library:  ## Take the newest Chart.js from npm for the page in Airflow's UI (needs npm); VERSION=4.6.1 for a certain one
+	$(PYTHON) -m scripts.update_chart_library $(if $(VERSION),--version "$(VERSION)")
 
 clean:  ## Remove the environments and everything else that make made
 	rm -rf $(VENV_3) $(VENV_2) $(VENV_BENCH) $(VENV_DRT) .demo .up .distributed .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.* build dist

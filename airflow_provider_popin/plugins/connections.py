@@ -108,8 +108,16 @@ def list_webhook_connections() -> list[WebhookConnection]:
     """
     named = conf.get("popin", "webhook_conn_ids", fallback="") or ""
     ids = {DEFAULT_CONN_ID, *(name.strip() for name in named.split(",") if name.strip())}
-    found = (read_webhook_connection(conn_id) for conn_id in sorted(ids | _in_environment() | _in_database()))
+    found = (read_webhook_connection(conn_id) for conn_id in sorted(ids | listed_conn_ids()))
     return [connection for connection in found if connection is not None]
+
+
+def listed_conn_ids() -> set[str]:
+    """Ids of the Popin connections that can be listed: of Airflow's database and the environment. Blocking.
+
+    :raises ConnectionsUnavailableError: Airflow's database did not answer.
+    """
+    return _in_environment() | _in_database()
 
 
 def connection_digest(conn_id: str) -> bytes:

@@ -19,10 +19,14 @@ from airflow.providers.common.compat.sdk import AirflowException, AirflowNotFoun
 from airflow_provider_popin.client.errors import PopinConfigError
 from airflow_provider_popin.hooks.connection import read_connection
 from airflow_provider_popin.hooks.ledger import sql_engine
+from airflow_provider_popin.plugins.connections import (
+    DEFAULT_CONN_ID,
+    ConnectionsUnavailableError,
+    listed_conn_ids,
+)
 from airflow_provider_popin.sync.errors import LedgerError
 from airflow_provider_popin.sync.ledger import Ledger, LedgerUnreachableError
 
-DEFAULT_CONNECTION = "popin_default"
 _KEPT_OPEN = 16
 
 _log = logging.getLogger(__name__)
@@ -59,16 +63,21 @@ class OpenLedger:
 
 
 def connection_ids() -> list[str]:
-    """Return the ids of the Popin connections: those in Airflow's database, and those that the configuration
-    names in ``[popin] page_connections`` (connections from elsewhere cannot be listed).
+    """Return the ids of the Popin connections: those of Airflow's database and the environment, and those of
+    a secrets backend, which cannot be listed, as far as ``[popin] page_connections`` names them.
+
+    :raises TroubleError: Airflow's database does not answer.
     """
-    configured = conf.get("popin", "page_connections", fallback=DEFAULT_CONNECTION) or ""
+    configured = conf.get("popin", "page_connections", fallback=DEFAULT_CONN_ID) or ""
     named = {name.strip() for name in configured.split(",") if name.strip()}
-    stored = _stored_ids()
-    if DEFAULT_CONNECTION in named - stored and not _exists(DEFAULT_CONNECTION):
+    try:
+        listed = listed_conn_ids()
+    except ConnectionsUnavailableError:
+        raise TroubleError("Airflow's database does not answer", "Try again in a moment.") from None
+    if DEFAULT_CONN_ID in named - listed and not _exists(DEFAULT_CONN_ID):
         # Named by default; where it is not in use, nobody wants to hear that it is absent.
-        named.discard(DEFAULT_CONNECTION)
-    return sorted(named | stored)
+        named.discard(DEFAULT_CONN_ID)
+    return sorted(named | listed)
 
 
 class Ledgers:
@@ -170,15 +179,6 @@ def _unusable(conn_id: str, error: PopinConfigError) -> TroubleError:
         f"the field {error.field} of the connection {conn_id}" if error.field else f"the connection {conn_id}"
     )
     return TroubleError(f"The connection {conn_id} cannot be used", f"Correct {where}: it {error.reason}.")
-
-
-def _stored_ids() -> set[str]:
-    from airflow.models import Connection
-    from airflow.utils.session import create_session
-
-    with create_session() as session:
-        query = sa.select(Connection.conn_id).where(Connection.conn_type == "popin")
-        return {str(conn_id) for conn_id in session.scalars(query)}
 
 
 def _exists(conn_id: str) -> bool:
