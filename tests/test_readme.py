@@ -22,7 +22,7 @@ import pytest
 
 from airflow_provider_popin import cli
 from airflow_provider_popin.sandbox.server import SandboxServer
-from tests.airflow_runs import states, xcom
+from tests.airflow_runs import IS_AIRFLOW_3, states, xcom
 from tests.conftest import API_KEY, SELLER_TOKEN
 from tests.earlier_runs import forget_earlier_runs
 
@@ -89,7 +89,7 @@ def load(code: str, folder: Path) -> Any:
 
 def test_all_blocks_are_of_a_kind_that_is_run() -> None:
     assert {language for language, _ in BLOCKS} == {"bash", "python", "sql"}
-    assert (len(DAGS), len(SNIPPETS), len(SQL)) == (3, 2, 1)
+    assert (len(DAGS), len(SNIPPETS), len(SQL)) == (4, 2, 1)
     known = {"airflow", "curl", "make", "pip", "python"}
     assert {line[0] for line in COMMANDS if line} == known
 
@@ -145,6 +145,18 @@ def test_dag_for_one_lead_books_it(
     (booking,) = sandbox.bookings()
     assert booking["time"] == xcom(run, "schedule")["slot"]
     assert re.fullmatch(r".*(11:\d\d AM|1[2]:\d\d PM|0[1-7]:\d\d PM)", booking["time"])
+
+
+@pytest.mark.skipif(not IS_AIRFLOW_3, reason="Airflow 3 has asset watchers")
+def test_dag_for_new_slots_books_at_weekends(
+    set_up: sqlite3.Connection, sandbox: SandboxServer, run_dag: Callable[..., Any], tmp_path: Path
+) -> None:
+    dag = load(DAGS[3], tmp_path)
+    (asset,) = dag.schedule
+    (watcher,) = asset.watchers
+    assert watcher.trigger.serialize()[1]["weekdays"] == [5, 6]
+    assert states(run_dag(dag)) == {"sync_leads": "success"}
+    assert len(sandbox.bookings()) == 2
 
 
 def test_hook_books(
