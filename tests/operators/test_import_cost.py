@@ -8,14 +8,26 @@ import sys
 MODULES = (
     "airflow_provider_popin.hooks.popin",
     "airflow_provider_popin.hooks.ledger",
+    "airflow_provider_popin.operators.lead_sync",
     "airflow_provider_popin.operators.popin",
     "airflow_provider_popin.sensors.popin",
     "airflow_provider_popin.triggers.popin",
+    "airflow_provider_popin.triggers.slots_open",
     "airflow_provider_popin.links.popin",
 )
 
 # Their cost is tens to hundreds of milliseconds each; they are imported where they are used.
-HEAVY = ("aiohttp", "phonenumbers", "requests", "sqlalchemy", "tenacity", "asgiref.sync", "flask_appbuilder")
+HEAVY = (
+    "aiohttp",
+    "asgiref.sync",
+    "flask_appbuilder",
+    "openlineage",
+    "phonenumbers",
+    "requests",
+    "sqlalchemy",
+    "statsd",
+    "tenacity",
+)
 
 PROGRAM = """
 import sys
