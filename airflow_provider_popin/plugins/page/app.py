@@ -87,7 +87,7 @@ def _on_trouble(request: Request, error: Exception) -> Response:
 
 
 def _on_ledger_error(request: Request, error: Exception) -> Response:
-    return _on_trouble(request, unreadable("", error))
+    return _on_trouble(request, unreadable(getattr(request.state, "ledger_conn_id", ""), error))
 
 
 def _on_refused(request: Request, error: Exception) -> Response:

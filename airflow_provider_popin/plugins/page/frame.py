@@ -89,4 +89,6 @@ def page(request: Request, around: Annotated[Frame, Depends(frame)], connection:
         # An old link must not end in an action on another account.
         raise TroubleError(f"There is no Popin connection {connection}", "Choose one of those above.")
     ledgers: Ledgers = request.app.state.ledgers
-    return Page(request=request, frame=around, open=ledgers.open(around.conn_id))
+    opened = ledgers.open(around.conn_id)
+    request.state.ledger_conn_id = opened.ledger_conn_id
+    return Page(request=request, frame=around, open=opened)

@@ -67,12 +67,13 @@ def unmatched(shown: Shown, strangers: bool = False, before: int | None = None) 
     """
     found = queries.unmatched(shown.ledger, strangers=strangers, limit=STEP + 1, before=before)
     events = found[:STEP]
-    more = shown.frame.link("unmatched", strangers=strangers or None, before=events[-1].id)
     context = {
         "events": events,
         "strangers": strangers,
         "attention": queries.attention(shown.ledger),
-        "more": more if len(found) > STEP else None,
+        "more": shown.frame.link("unmatched", strangers=strangers or None, before=events[-1].id)
+        if len(found) > STEP
+        else None,
     }
     return render(shown.request, "unmatched.html", context)
 

@@ -1,0 +1,196 @@
+"""What the pages say: numbers, lists, histories, and nothing personal."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import date
+
+import pytest
+
+from airflow_provider_popin.plugins.page import overview, rendering, telling
+from airflow_provider_popin.webhooks.figures import FunnelDay, SlotUse
+from airflow_provider_popin.webhooks.queries import LeadView, lead_history
+from airflow_provider_popin.webhooks.views import Note
+from scripts.update_chart_library import RECORD, TARGET, sha256
+from tests.plugins import deliveries
+from tests.plugins.page_site import DOUBT, Site, numbers_in
+from tests.plugins.test_page_browser import ALL_PAGES
+from tests.privacy import assert_no_personal_data
+from tests.sync.ledgers import SOURCE, lead_in
+
+DAY = FunnelDay(
+    day=date(2026, 11, 2), source="crm", read=10, captured=9, booked=7, happened=3, missed=1, in_doubt=1,
+    rejected=1, waiting=1,
+)  # fmt: skip
+
+
+def test_no_page_holds_anything_personal(site: Site) -> None:
+    people = [deliveries.NAME, deliveries.PHONE, deliveries.EMAIL]
+    with site.session() as ada:
+        for path in ALL_PAGES:
+            text = ada.get(site.url + path).text
+            assert_no_personal_data(text, people)
+            # A link to somebody's call is no business of whoever looks.
+            assert "live.example.com" not in text
+        event = ada.get(site.url + "dismiss?event=1").text
+    assert "popin_call_missed" in event
+    assert "***" in event
+
+
+def test_everything_is_escaped(site: Site) -> None:
+    evil = "<script>alert(1)</script>&\"'"
+    lead_in(site.ledger, "in_doubt", evil, seat=77)
+    with site.session() as ada:
+        for path in ("", "doubts"):
+            text = ada.get(site.url + path).text
+            assert "<script>alert" not in text
+            assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
+        found = ada.get(site.url + "lead", params={"lead_id": evil, "source": SOURCE})
+        shown = ada.get(site.url + "resolve", params={"lead_id": evil, "source": SOURCE, "generation": 1})
+        assert found.status_code == shown.status_code == 200
+        assert "<script>alert" not in found.text + shown.text
+
+
+def test_lists_are_cut_and_continued(site: Site) -> None:
+    for number in range(30):
+        lead_in(site.ledger, "in_doubt", f"more-{number}", seat=100 + number)
+    with site.session() as ada:
+        first = ada.get(site.url + "doubts").text
+        assert first.count("</tr>") == 1 + 25
+        assert "limit=125" in first
+        assert ada.get(site.url + "doubts?limit=125").text.count("</tr>") == 1 + 31
+        assert ada.get(site.url + "doubts?limit=0").status_code == 422
+        assert "All 31" in ada.get(site.url).text
+        assert "No booking is in doubt" in ada.get(site.url + "doubts?source=web_form").text
+        assert "sync_leads" in ada.get(site.url + "runs?limit=1").text
+        assert "Every event" not in ada.get(site.url + "unmatched").text
+        assert "Every event" in ada.get(site.url + "unmatched?before=1").text
+
+
+def test_period_and_source(site: Site) -> None:
+    with site.session() as ada:
+        for days in (7, 30, 90):
+            assert len(numbers_in(ada.get(site.url + f"?days={days}").text, "by-day")) == days
+        assert len(numbers_in(ada.get(site.url + "?days=1000").text, "by-day")) == 30
+        other = ada.get(site.url + "?source=web_form").text
+        assert "No lead was read for the first time" in other or "The ledger has no lead yet" in other
+        assert numbers_in(ada.get(site.url + "?source=nonsense").text, "by-source")[0]["Read"] == 9
+        assert "Recorded as booked" in ada.get(site.url + "?done=booked").text
+        assert "<script" not in ada.get(site.url + "?done=<script>").text.partition("<main")[2]
+
+
+def test_one_lead(site: Site) -> None:
+    with site.session() as ada:
+        found = ada.get(site.url + f"lead?lead_id=%20{DOUBT}%20&source=").text
+        assert f"Lead {DOUBT}" in found
+        assert "The booking is in doubt" in found
+        alarm = ada.get(site.url + "lead?lead_id=L-alarm").text
+        assert "Popin told: missed" in alarm
+        assert ">Clear the alarm</a>" in alarm
+        assert "The ledger knows no lead X" in ada.get(site.url + "lead?lead_id=X").text
+
+
+def test_days_without_leads_are_zeros() -> None:
+    days = overview.by_day([DAY, replace(DAY, source="web")], date(2026, 11, 1), 3)
+    assert [(day.day, counts.read) for day, counts in days] == [(1, 0), (2, 20), (3, 0)]
+    assert days[1][1].open == 6
+
+
+def test_sources_by_size() -> None:
+    rows = [DAY, replace(DAY, source="web", read=11), replace(DAY, day=date(2026, 11, 3), read=3)]
+    assert [(name, sums.read) for name, sums in overview.by_source(rows)] == [("crm", 13), ("web", 11)]
+
+
+def test_slots_by_the_sellers_day() -> None:
+    late = 1_900_000_800  # 17 Mar 2030, 18:00 UTC; 23:30 in Kolkata
+    seats = [
+        SlotUse(account="a", slot_start=late, timezone="Asia/Kolkata", booked=2, in_doubt=1, planned=0),
+        SlotUse(
+            account="a", slot_start=late + 3600, timezone="Asia/Kolkata", booked=0, in_doubt=0, planned=1
+        ),
+        SlotUse(account="a", slot_start=late + 7200, timezone=None, booked=1, in_doubt=0, planned=0),
+    ]
+    days = overview.slot_days(seats)
+    assert [(day.day.day, day.slots, day.booked, day.fullest) for day in days] == [
+        (17, 1, 2, 3),
+        (18, 1, 0, 1),
+        (17, 1, 1, 1),
+    ]
+
+
+def lead(**fields: object) -> LeadView:
+    values: dict[str, object] = dict.fromkeys(LeadView.__slots__)
+    return LeadView(**(values | {"updated_at": 50.0, "notes": (), "events": ()} | fields))  # type: ignore[arg-type]
+
+
+def test_doubts_and_alarms_in_words(site: Site) -> None:
+    notes = [
+        Note(at=1.0, attempt=1, kind="in_doubt", who=None, why="read_timeout"),
+        Note(at=2.0, attempt=1, kind="double_booking_alarm", who="webhook", why="late_success"),
+        Note(at=3.0, attempt=2, kind="something_new", who="ann", why=None),
+    ]
+    told = lead(notes=notes)
+    assert telling.doubted_at(told) == 1.0
+    assert telling.doubted_at(lead()) == 50.0
+    assert telling.alarm_note(told) == "late success"
+    assert telling.alarm_note(lead(notes=notes[:1])) == ""
+    assert [line.what for line in telling.story(told)] == [
+        "The booking is in doubt",
+        "Alarm: there may be a second call",
+        "something new",
+    ]
+    [found] = lead_history(site.ledger, SOURCE, "L-alarm")
+    assert telling.story(found)[-1].payload is not None
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        (rendering.number(1_234_567), "1,234,567"),
+        (rendering.number(None), "\N{EN DASH}"),
+        (rendering.percent(1, 3), "33 %"),
+        (rendering.percent(1, 1000), "< 1 %"),
+        (rendering.percent(999, 1000), "> 99 %"),
+        (rendering.percent(0, 5), "0 %"),
+        (rendering.percent(5, 5), "100 %"),
+        (rendering.percent(5, 0), "\N{EN DASH}"),
+        (rendering.instant(1_900_000_800), "17 Mar 2030, 18:00 UTC"),
+        (rendering.instant(None), "\N{EN DASH}"),
+        (rendering.iso(1_900_000_800.7), "2030-03-17T18:00:00+00:00"),
+        (rendering.ago(100, 130), "just now"),
+        (rendering.ago(0, 300), "5 min ago"),
+        (rendering.ago(0, 7200), "2 h ago"),
+        (rendering.ago(0, 86_400 * 3), "3 days ago"),
+        (rendering.ago(None, 1), "\N{EN DASH}"),
+        (rendering.duration(4.23), "4.2 s"),
+        (rendering.duration(200), "3 min 20 s"),
+        (rendering.duration(7500), "2 h 5 min"),
+        (rendering.duration(None), "\N{EN DASH}"),
+        (rendering.words("phone_no_region"), "phone no region"),
+        (rendering.words(None), "\N{EN DASH}"),
+        (rendering.day(date(2026, 11, 23)), "Mon 23 Nov 2026"),
+        (rendering.short_day(date(2026, 11, 23)), "23 Nov"),
+        (telling.local("2026-11-25T15:15:00"), "Wed 25 Nov 2026, 15:15"),
+        (telling.local(None), "\N{EN DASH}"),
+        (telling.zone("2026-11-25T15:15:00+05:30"), "UTC+05:30"),
+        (telling.zone(None), ""),
+    ],
+)
+def test_how_things_are_written(written: str, expected: str) -> None:
+    assert written == expected
+
+
+@pytest.mark.parametrize(
+    ("configured", "shown"), [("Europe/Berlin", "Europe/Berlin"), ("system", "UTC"), ("No/Where", "UTC")]
+)
+def test_the_timezone_of_airflow(monkeypatch: pytest.MonkeyPatch, configured: str, shown: str) -> None:
+    monkeypatch.setenv("AIRFLOW__CORE__DEFAULT_TIMEZONE", configured)
+    assert rendering.display_timezone() == shown
+
+
+def test_the_chart_library_is_what_npm_has() -> None:
+    record = json.loads((TARGET / RECORD).read_text())
+    assert record["licence"] == "MIT"
+    assert record["sha256"] == {name: sha256(TARGET / name) for name in record["sha256"]}
+    assert f"v{record['version']}" in (TARGET / "chart.js").read_text()[:200]
