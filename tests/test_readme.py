@@ -14,17 +14,23 @@ import threading
 import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy.engine import Engine
 
 from airflow_provider_popin import cli
 from airflow_provider_popin.sandbox.server import SandboxServer
 from tests.airflow_runs import IS_AIRFLOW_3, states, xcom
 from tests.conftest import API_KEY, SELLER_TOKEN
 from tests.earlier_runs import forget_earlier_runs
+from tests.example_dags.webhooks import tell
+from tests.operators import conftest as databases
+
+crm_on_postgres = databases.crm_on_postgres
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text("utf-8")
@@ -89,7 +95,7 @@ def load(code: str, folder: Path) -> Any:
 
 def test_all_blocks_are_of_a_kind_that_is_run() -> None:
     assert {language for language, _ in BLOCKS} == {"bash", "python", "sql"}
-    assert (len(DAGS), len(SNIPPETS), len(SQL)) == (4, 2, 1)
+    assert (len(DAGS), len(SNIPPETS), len(SQL)) == (6, 2, 2)
     known = {"airflow", "curl", "make", "pip", "python"}
     assert {line[0] for line in COMMANDS if line} == known
 
@@ -157,6 +163,38 @@ def test_dag_for_new_slots_books_at_weekends(
     assert watcher.trigger.serialize()[1]["weekdays"] == [5, 6]
     assert states(run_dag(dag)) == {"sync_leads": "success"}
     assert len(sandbox.bookings()) == 2
+
+
+@pytest.mark.postgres
+def test_dag_with_a_watermark_reads_what_has_changed(
+    set_up: sqlite3.Connection, crm_on_postgres: Engine, run_dag: Callable[..., Any], tmp_path: Path
+) -> None:
+    columns = "id text, first_name text, last_name text, phone text, updated_at timestamptz"
+    insert = "INSERT INTO leads VALUES (%s, %s, %s, %s, now() - interval '1 day' * %s)"
+    with crm_on_postgres.begin() as crm:
+        crm.exec_driver_sql(f"CREATE TABLE leads ({columns})")
+        for day, lead in enumerate(LEADS[:3], 1):
+            crm.exec_driver_sql(insert, (*lead, day))
+    dag = load(DAGS[4], tmp_path)
+    assert xcom(run_dag(dag), "sync_leads")["rows"] == 3
+    again = xcom(run_dag(dag), "sync_leads")
+    assert (again["rows"], again["results"]["skipped"]) == (1, 1)
+
+
+def test_dag_tells_the_crm_how_calls_ended(
+    set_up: sqlite3.Connection, run_dag: Callable[..., Any], tmp_path: Path
+) -> None:
+    run_dag(load(DAGS[0], tmp_path))
+    set_up.row_factory = sqlite3.Row
+    ledger = sqlite3.connect(tmp_path / "ledger.db")
+    booked = ledger.execute(
+        "SELECT customer_id, slot_start FROM popin_leads WHERE booking_state = 'booked' AND lead_id = '1042'"
+    ).fetchone()
+    ledger.close()
+    tell(booked[0], datetime.fromtimestamp(booked[1], UTC), "missed")
+    assert xcom(run_dag(load(DAGS[5], tmp_path)), "tell_crm")["told"] == {"missed": 1}
+    told = set_up.execute("SELECT id FROM leads WHERE popin_outcome = 'missed'").fetchall()
+    assert [row["id"] for row in told] == ["1042"]
 
 
 def test_hook_books(
@@ -242,7 +280,7 @@ def test_command_line_runs_as_written(
     for arguments in lines:
         assert cli.main(arguments) == 0, arguments
         printed[" ".join(arguments[:2])] = capfd.readouterr().out
-    assert len(lines) == 8
+    assert len(lines) == 9
     assert "1042" in printed["in-doubt list"]
     assert "booked" in printed["in-doubt resolve"]
     assert '"lead_id": "1042"' in printed["ledger export"]

@@ -10,6 +10,7 @@ Where to look:
 ``guards``         what must hold before the first POST, so that a lost ledger books nobody
 ``field_map``      the map from columns of the source to fields of a lead
 ``rows``           a source row becomes a lead or a rejection
+``watermark``      which part of the source a run reads: new, changed, unfinished
 ``admission``      what this run does with one row, given what the ledger knows
 ``planner``        which lead gets which slot
 ``engine``         the run: read and capture, plan and book, write back, results

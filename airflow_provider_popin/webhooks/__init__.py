@@ -15,6 +15,7 @@ Where to look, in the order in which a delivery passes:
 ``views``       what is shown of an event and of a lead
 ``queries``     what the page, Dags and the command line ask: doubts, unmatched events, alarms, one lead
 ``figures``     what the page counts: the funnel, rejections, slots, runs
+``telling``     how calls ended, to the CRM: from where it left off
 ``admin``       what a person does: dismiss an event, clear an alarm
 ``forgetting``  a lead that is forgotten takes its events along
 ==============  ======================================================================

@@ -12,7 +12,7 @@ import pytest
 from airflow_provider_popin.sandbox.server import SandboxServer
 from example_dags import popin_call_outcomes, popin_crm_sync
 from tests.airflow_runs import states, xcom
-from tests.example_dags.webhooks import make_small_crm, tell
+from tests.example_dags.webhooks import make_small_crm, tell_of
 
 pytestmark = pytest.mark.usefixtures("pool", "results")
 
@@ -29,9 +29,9 @@ def test_outcomes_reach_the_crm_and_are_told_once(
     make_small_crm(tmp_path / "crm.db", 3)
     run_dag(popin_crm_sync.dag)
     ann, bob, *_ = crm.execute("SELECT * FROM leads WHERE popin_state = 'booked' ORDER BY id").fetchall()
-    tell(ann, "missed")
+    tell_of(ann, "missed")
     # Received, and the API server died: the Dag processes it.
-    tell(bob, "successful", process=False)
+    tell_of(bob, "successful", process=False)
 
     run = run_dag(popin_call_outcomes.dag)
 
@@ -47,7 +47,7 @@ def test_what_the_crm_does_not_take_is_told_again(
     make_small_crm(tmp_path / "crm.db", 3)
     run_dag(popin_crm_sync.dag)
     for row in crm.execute("SELECT * FROM leads WHERE popin_state = 'booked'").fetchall():
-        tell(row, "successful")
+        tell_of(row, "successful")
         last = row["id"]
     crm.execute(
         "CREATE TRIGGER locked BEFORE UPDATE OF popin_outcome ON leads "

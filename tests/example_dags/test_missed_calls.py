@@ -14,7 +14,7 @@ from airflow_provider_popin.hooks.ledger import open_ledger
 from airflow_provider_popin.sandbox.server import SandboxServer
 from example_dags import popin_crm_sync, popin_missed_calls
 from tests.airflow_runs import IS_AIRFLOW_3, states, xcom
-from tests.example_dags.webhooks import make_small_crm, tell
+from tests.example_dags.webhooks import make_small_crm, tell_of
 
 pytestmark = [
     pytest.mark.usefixtures("pool", "results"),
@@ -94,7 +94,7 @@ def test_a_missed_call_is_booked_once_more_however_often_it_is_told(
     before = popin.stats()["bookings"]
     known = set(run_on([]) and emitted())
     for lead in booked:
-        tell(lead, "missed")
+        tell_of(lead, "missed")
     events = [event for event in emitted() if event not in known]
     assert len(events) == 2
 
@@ -124,7 +124,7 @@ def test_who_misses_the_second_call_too_is_left_alone(
     known = set(run_on([]) and emitted())
     lead = booked[0]["id"]
     for _ in range(2):
-        tell(row(crm, lead), "missed")
+        tell_of(row(crm, lead), "missed")
         new = [event for event in emitted() if event not in known]
         known.update(new)
         assert len(new) == 1

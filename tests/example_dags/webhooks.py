@@ -30,21 +30,25 @@ def make_small_crm(database: Path, leads: int) -> None:
         add_lead(database, new_lead(number, now=datetime.now(UTC)))
 
 
-def tell(row: sqlite3.Row, kind: str, *, process: bool = True) -> None:
+def tell_of(row: sqlite3.Row, kind: str, *, process: bool = True) -> None:
+    """Deliver what became of the call of a row of the CRM, with Popin's answers in it."""
+    start = datetime.fromisoformat(row["popin_call_time"])
+    tell(row["popin_customer_id"], start, kind, process=process)
+
+
+def tell(customer_id: str, start: datetime, kind: str, *, process: bool = True) -> None:
     """Deliver what became of a call, ten minutes after its start.
 
-    :param row: of the CRM, with Popin's answers in it
     :param kind: a key of :data:`NAMES`
     :param process: also process it
     """
-    ended = datetime.fromisoformat(row["popin_call_time"]) + timedelta(minutes=10)
     body = json.dumps(
         {
             "event": NAMES[kind],
-            "user_id": base64.b64decode(row["popin_customer_id"]).decode(),
+            "user_id": base64.b64decode(customer_id).decode(),
             "email": "somebody@example.com",
-            "timestamp": ended.isoformat(),
-            "properties": {"url": row["popin_join_url"]},
+            "timestamp": (start + timedelta(minutes=10)).isoformat(),
+            "properties": {},
         }
     ).encode()
     ledger = open_ledger("popin_ledger")
