@@ -1,4 +1,4 @@
-"""A Postgres server of the tests' own, on loopback, in a temporary directory."""
+"""A Postgres server of the tests' and the benchmark's own, on loopback, in a temporary directory."""
 
 from __future__ import annotations
 
@@ -25,10 +25,11 @@ def find_programs() -> Path | None:
 
 
 @contextmanager
-def running_server(programs: Path) -> Iterator[str]:
+def running_server(programs: Path, *, durable: bool = False) -> Iterator[str]:
     """Start a server and stop it; yield ``host:port``. The user is ``popin``, the database ``postgres``.
 
     :param programs: from :func:`find_programs`.
+    :param durable: ``fsync`` on, as by default; tests do without.
     """
     user = _unprivileged_user()
     folder = Path(tempfile.mkdtemp(prefix="popin-postgres-"))
@@ -38,7 +39,7 @@ def running_server(programs: Path) -> Iterator[str]:
             shutil.chown(folder, user)
         data = folder / "data"
         _run([programs / "initdb", "-D", data, "-U", "popin", "-A", "trust", "-E", "UTF8"], user)
-        options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off"
+        options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync={'on' if durable else 'off'}"
         control: list[str | Path] = [programs / "pg_ctl", "-D", data, "-w"]
         _run([*control, "-o", options, "-l", folder / "log", "start"], user)
         try:
