@@ -18,6 +18,7 @@ from airflow_provider_popin import cli, cli_actions
 from airflow_provider_popin.client.config import ClientConfig
 from airflow_provider_popin.hooks.ledger import open_ledger
 from airflow_provider_popin.sandbox.server import SandboxServer
+from airflow_provider_popin.sync import watermark_store
 from airflow_provider_popin.sync.engine import LeadSync
 from airflow_provider_popin.sync.settings import RunIdentity, SyncSettings
 from tests.conftest import API_KEY, SELLER_TOKEN
@@ -164,6 +165,31 @@ class TestActing:
         assert run_json(capsys, *words) == [{"source": "crm", "forgotten": 1}]
         assert run_json(capsys, *words) == [{"source": "crm", "forgotten": 0}]
 
+    def test_watermarks_are_shown_and_reset(self, ledger: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        book = open_ledger("popin_ledger")
+        with book.write() as connection:
+            for task in ("dag/one", "dag/two"):
+                kept = watermark_store.load(connection, account="a", source="crm", task=task, write=True)
+                assert kept is not None
+                now = watermark_store.Position("2026-01-02", "2026-01-01")
+                watermark_store.save(
+                    connection, kept, reader="r", column="day", run="dag/1/one", now=now, before=now
+                )
+        book.engine.dispose()
+        words = ["ledger", "watermark", "--source", "crm"]
+        shown = run_json(capsys, *words)
+        assert [
+            (row["task"], row["column"], row["highest_read"], row["oldest_unfinished"]) for row in shown
+        ] == [
+            ("dag/one", "day", "2026-01-02", "2026-01-01"),
+            ("dag/two", "day", "2026-01-02", "2026-01-01"),
+        ]
+        (one,) = run_json(capsys, *words, "--task", "dag/two", "--reset")
+        assert (one["task"], one["highest_read"]) == ("dag/two", None)
+        assert run_json(capsys, *words)[0]["highest_read"] == "2026-01-02"
+        assert {row["highest_read"] for row in run_json(capsys, *words, "--reset")} == {None}
+        assert run_json(capsys, "ledger", "watermark", "--source", "other") == []
+
 
 class TestMistakes:
     @pytest.mark.parametrize(
@@ -193,6 +219,7 @@ class TestMistakes:
             ["ledger", "summary"],
             ["ledger", "export"],
             ["ledger", "forget", "--source", "s", "--rejected"],
+            ["ledger", "watermark", "--source", "s", "--reset"],
             ["in-doubt", "list"],
         ],
     )
