@@ -81,10 +81,8 @@ def _matrix(runner: Runner, plan: Plan, findings: Findings) -> None:
     if runner.postgres is None:
         findings.missing.append("the lead sync on Postgres: no Postgres programs are installed")
     for group in matrix(plan, postgres=runner.postgres is not None):
-        limit = group[0].limit
-        # Cells that wait most of the time come out the same every time; others are as noisy as the machine.
-        is_busy = limit is None or limit > 1000
-        findings.matrix.append(runner.run_all(group, repeats=plan.repeats if is_busy else 1))
+        repeats = plan.repeats if group[0].is_busy else 1
+        findings.matrix.append(runner.run_all(group, repeats=repeats))
 
 
 def _others(runner: Runner, plan: Plan, findings: Findings) -> None:

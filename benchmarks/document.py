@@ -29,7 +29,9 @@ Each lead is captured, then booked: two POSTs. The limit is concurrency / (2 x l
 loop is aiohttp and nothing else: no ledger, no validation, no plan, and nothing to go by if it
 dies. A booking of the lead sync never rides on a kept connection that the server may just be
 closing, so the bare loop that sends in the same way (fresh connections) is what it is held against;
-the difference between the two bare loops is what that costs.
+the difference between the two bare loops is what that costs. The bare loops run on asyncio's own event
+loop, as `asyncio.run` gives it. The lead sync runs on uvloop; where the client's core is busy all the
+time, a line shows what the bare loop gains by that.
 
 Bars: {of_limit:.0%} of the limit, or {of_bare:.0%} of the bare loop where that one stays below
 {reaches:.0%}; without latency {sqlite:.0%} of the bare loop on SQLite, {postgres:.0%} on Postgres.

@@ -13,7 +13,15 @@ from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
-_PACKAGES = ("airflow-provider-popin", "apache-airflow", "aiohttp", "SQLAlchemy", "psycopg", "requests")
+_PACKAGES = (
+    "airflow-provider-popin",
+    "apache-airflow",
+    "aiohttp",
+    "uvloop",
+    "SQLAlchemy",
+    "psycopg",
+    "requests",
+)
 _SYNCS = 100
 
 

@@ -11,6 +11,7 @@ from benchmarks.findings import Findings
 _STYLES = {
     Subject.BARE: ("#7f7f7f", "--", "o"),
     Subject.BARE_FRESH: ("#7f7f7f", "-", "o"),
+    Subject.BARE_UVLOOP: ("#bcbd22", "--", "o"),
     Subject.SQLITE: ("#1f77b4", "-", "s"),
     Subject.POSTGRES: ("#d62728", "-", "^"),
 }

@@ -21,6 +21,7 @@ _ROOT = Path(__file__).parents[1]
 _MODULES = {
     Subject.BARE: "bare",
     Subject.BARE_FRESH: "bare",
+    Subject.BARE_UVLOOP: "bare",
     Subject.SQLITE: "lead_sync",
     Subject.POSTGRES: "lead_sync",
     Subject.REQUESTS: "requests_loop",
@@ -64,7 +65,8 @@ class Runner:
             concurrency=cell.concurrency,
             steps=cell.steps,
             calls_per_slot=seats,
-            fresh_connections=cell.subject is Subject.BARE_FRESH,
+            fresh_connections=cell.subject in (Subject.BARE_FRESH, Subject.BARE_UVLOOP),
+            uvloop=cell.subject is Subject.BARE_UVLOOP,
             ledger=self._ledger(cell.subject),
         )
         before = self.sandbox.cpu_seconds()

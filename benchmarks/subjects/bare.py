@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from itertools import cycle, islice
 
 import aiohttp
+import uvloop
 
 from airflow_provider_popin.client.config import ClientConfig
 from airflow_provider_popin.client.protocol import headers
@@ -46,8 +47,11 @@ class _Sessions:
 def main() -> None:
     """Run one cell and print its figures."""
     job = Job.from_arguments()
-    with timed() as clock:
-        done = asyncio.run(_run(job, config_for(job)))
+    with (
+        timed() as clock,
+        asyncio.Runner(loop_factory=uvloop.new_event_loop if job.uvloop else None) as runner,
+    ):
+        done = runner.run(_run(job, config_for(job)))
     report(Figures.of(clock, leads=done))
 
 

@@ -29,6 +29,7 @@ class Job:
     :param steps: ``("capture", "schedule")`` or ``("capture",)``
     :param calls_per_slot: seats of one slot, enough for all leads
     :param fresh_connections: the bare loop's schedule requests get a connection each, as the provider's do
+    :param uvloop: the bare loop runs on uvloop, as the provider does, and not on asyncio's own event loop
     :param ledger: SQLAlchemy URL of an empty ledger, for the lead sync
     """
 
@@ -38,6 +39,7 @@ class Job:
     steps: tuple[str, ...] = ("capture", "schedule")
     calls_per_slot: int = 1
     fresh_connections: bool = False
+    uvloop: bool = False
     ledger: str | None = None
 
     @classmethod

@@ -37,7 +37,9 @@ def runner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runner]:
 
 
 @pytest.mark.parametrize(
-    "subject", [Subject.BARE, Subject.BARE_FRESH, Subject.SQLITE, Subject.REQUESTS], ids=lambda s: s.name
+    "subject",
+    [Subject.BARE, Subject.BARE_FRESH, Subject.BARE_UVLOOP, Subject.SQLITE, Subject.REQUESTS],
+    ids=lambda s: s.name,
 )
 def test_each_lead_is_booked_once(runner: Runner, subject: Subject) -> None:
     result = runner.run(Cell(subject=subject, latency_ms=1, concurrency=3, leads=LEADS))
