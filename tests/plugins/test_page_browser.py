@@ -83,7 +83,8 @@ def test_the_numbers_are_the_ledgers(open_page: Opener, site: Site) -> None:
         "Waiting": FUNNEL["waiting"],
         "Rejected": FUNNEL["rejected"],
     }
-    in_ledger = dict(site.rows("SELECT booking_state, count(*) FROM popin_leads GROUP BY booking_state"))
+    counted = site.rows("SELECT booking_state, count(*) FROM popin_leads GROUP BY booking_state")
+    in_ledger = {str(state): count for state, count in counted}
     assert (shown["Booked"], shown["In doubt"]) == (in_ledger["booked"], in_ledger["in_doubt"])
     drawn = charted(page, "by-day")
     assert drawn == {name: shown[name] for name in drawn}

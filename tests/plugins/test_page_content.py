@@ -47,7 +47,7 @@ def test_everything_is_escaped(site: Site) -> None:
             assert "<script>alert" not in text
             assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
         found = ada.get(site.url + "lead", params={"lead_id": evil, "source": SOURCE})
-        shown = ada.get(site.url + "resolve", params={"lead_id": evil, "source": SOURCE, "generation": 1})
+        shown = ada.get(site.url + "resolve", params={"lead_id": evil, "source": SOURCE, "generation": "1"})
         assert found.status_code == shown.status_code == 200
         assert "<script>alert" not in found.text + shown.text
 
@@ -133,7 +133,13 @@ def test_doubts_and_alarms_in_words(site: Site) -> None:
     told = lead(notes=notes)
     assert telling.doubted_at(told) == 1.0
     assert telling.doubted_at(lead()) == 50.0
-    assert telling.alarm_note(told) == "late success"
+    assert telling.alarm_note(told) == "an attempt that was given up succeeded after all"
+    assert telling.alarm_note(lead(notes=[replace(notes[1], why="Wed, 25 Nov 2026 03:15 PM")])) == (
+        "a webhook tells of a call at Wed, 25 Nov 2026 03:15 PM"
+    )
+    assert telling.alarm_note(lead(notes=[replace(notes[1], why=None)])) == (
+        "a call that the ledger did not make"
+    )
     assert telling.alarm_note(lead(notes=notes[:1])) == ""
     assert [line.what for line in telling.story(told)] == [
         "The booking is in doubt",
@@ -175,6 +181,12 @@ def test_doubts_and_alarms_in_words(site: Site) -> None:
         (telling.local(None), "\N{EN DASH}"),
         (telling.zone("2026-11-25T15:15:00+05:30"), "UTC+05:30"),
         (telling.zone(None), ""),
+        (
+            telling.reason("webhook_contradicts_refusal: taken"),
+            "Popin refused the booking, and a webhook told of it: taken",
+        ),
+        (telling.reason("read_timeout"), "read timeout"),
+        (telling.reason(None), "\N{EN DASH}"),
     ],
 )
 def test_how_things_are_written(written: str, expected: str) -> None:

@@ -82,10 +82,10 @@ def ago(seconds: float | None, now: float) -> str:
     if passed < _MINUTE:
         return "just now"
     if passed < _HOUR:
-        return f"{passed / _MINUTE:.0f} min ago"
+        return f"{passed // _MINUTE:.0f} min ago"
     if passed < 2 * _DAY:
-        return f"{passed / _HOUR:.0f} h ago"
-    return f"{passed / _DAY:.0f} days ago"
+        return f"{passed // _HOUR:.0f} h ago"
+    return f"{passed // _DAY:.0f} days ago"
 
 
 def duration(seconds: float | None) -> str:
@@ -154,7 +154,14 @@ def _environment() -> Environment:
     # Here, for it writes with the functions above.
     from airflow_provider_popin.plugins.page import telling
 
-    told = (telling.story, telling.doubted_at, telling.alarm_note, telling.local, telling.zone)
+    told = (
+        telling.story,
+        telling.doubted_at,
+        telling.alarm_note,
+        telling.local,
+        telling.zone,
+        telling.reason,
+    )
     filters = (number, percent, instant, iso, ago, duration, words, day, short_day, pretty, *told)
     environment.filters.update({function.__name__: function for function in filters})
     return environment

@@ -17,8 +17,24 @@ _NOTES = {
     "double_booking_alarm": "Alarm: there may be a second call",
     "second_customer": "Popin made a second customer for this lead",
     "alarm_cleared": "The alarm was cleared",
+    "confirmed": "A webhook confirmed the booking",
+    "evidence": "A webhook told of this very call",
 }
-_ALARMS = frozenset({"double_booking_alarm"})
+_REASONS = {
+    "no_outcome_recorded": "whoever sent it ended before an answer was noted",
+    "late_success": "an attempt that was given up succeeded after all",
+    "webhook_names_a_call": "a webhook names a call that the ledger did not book",
+    "webhook_contradicts_refusal": "Popin refused the booking, and a webhook told of it",
+    "no_booking": "no booking fits",
+    "several_bookings": "several bookings fit",
+    "several_leads": "several leads have this customer",
+    "booking_in_doubt": "the booking that fits is in doubt",
+    "time_unreadable": "its time cannot be read",
+    "time_ambiguous": "its time is ambiguous: clocks changed",
+    "unknown_customer": "no lead has this customer",
+    "no_customer": "it names no customer",
+}
+_ALARM = "double_booking_alarm"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +74,17 @@ def alarm_note(lead: LeadView) -> str:
 
     :param lead: with an alarm.
     """
-    raised = [note for note in lead.notes if note.kind in _ALARMS]
-    return words(raised[-1].why) if raised and raised[-1].why else ""
+    raised = [note for note in lead.notes if note.kind == _ALARM]
+    return _alarm(raised[-1]) if raised else ""
+
+
+def reason(text: str | None) -> str:
+    """Write why something is as it is; a code that is not known here is told as it is.
+
+    :param text: of the ledger: a code, perhaps with Popin's own redacted words after a colon.
+    """
+    code, colon, rest = (text or "").partition(":")
+    return f"{_REASONS.get(code, words(code))}{colon}{rest}"
 
 
 def local(text: str | None) -> str:
@@ -80,12 +105,19 @@ def zone(text: str | None) -> str:
 
 
 def _note(note: Note) -> Line:
-    return Line(
-        note.at, _NOTES.get(note.kind, words(note.kind)), note.who or "", words(note.why) if note.why else ""
-    )
+    why = _alarm(note) if note.kind == _ALARM else reason(note.why) if note.why else ""
+    return Line(note.at, _NOTES.get(note.kind, words(note.kind)), note.who or "", why)
+
+
+def _alarm(note: Note) -> str:
+    """Its ``why`` is a code, or the time of the call that the ledger did not expect, in Popin's words."""
+    if note.why is None or not note.why[:4].endswith(","):
+        return reason(note.why) if note.why else "a call that the ledger did not make"
+    told = "a webhook tells of" if note.who == "webhook" else "an attempt that was given up made"
+    return f"{told} a call at {note.why}"
 
 
 def _event(event: EventView) -> Line:
     at = event.occurred_at if event.occurred_at is not None else event.received_at
     named = f", for {local(event.slot_local)}" if event.slot_local else ""
-    return Line(at, f"Popin told: {words(event.kind)}{named}", "webhook", words(event.reason), event.payload)
+    return Line(at, f"Popin told: {words(event.kind)}{named}", "webhook", reason(event.reason), event.payload)
