@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from airflow_provider_popin.sync.errors import LedgerError
-from airflow_provider_popin.sync.tables import Instant, metadata, row_id
+from airflow_provider_popin.sync.tables import Instant, metadata, partial_index, row_id
 from airflow_provider_popin.webhooks import tables as _webhook_tables  # noqa: F401 - declares its own there
 
 # Raised with every change of a table; a ledger with a higher number than this code knows is refused.
@@ -40,6 +40,10 @@ sources = sa.Table(
     # Reports older than this cannot accuse the ledger of being behind: `ledger init` says that it is meant.
     sa.Column("accepted_at", Instant, nullable=False),
 )
+
+_BY_DAY = ("source", "created_at")
+# A query that is to use the index of these must say so in the same words.
+REJECTED = "(capture_state = 'rejected' OR booking_state = 'rejected')"
 
 leads = sa.Table(
     "popin_leads",
@@ -87,27 +91,19 @@ leads = sa.Table(
     sa.UniqueConstraint("account", "source", "lead_id", "generation", name="popin_leads_identity"),
     sa.Index("popin_leads_by_state", "source", "booking_state"),
     sa.Index("popin_leads_by_customer", "account", "customer_id"),
-    sa.Index("popin_leads_created", "created_at"),
-    # What needs a person, and what Dags ask for, is a handful among many: an index of just that.
-    sa.Index(
-        "popin_leads_in_doubt",
-        "updated_at",
-        sqlite_where=sa.text("booking_state = 'in_doubt'"),
-        postgresql_where=sa.text("booking_state = 'in_doubt'"),
+    # For the page's funnel: of each stage the leads by source and day, which are then counted, not looked at.
+    # An entry is made once and does not move with every change of a state. SQLite reads the condition's own
+    # columns from the table if the index does not hold them.
+    sa.Index("popin_leads_created", "source", "created_at"),
+    partial_index("popin_leads_captured", *_BY_DAY, "capture_state", where="capture_state = 'captured'"),
+    partial_index(
+        "popin_leads_booked", *_BY_DAY, "outcome", "booking_state", where="booking_state = 'booked'"
     ),
-    sa.Index(
-        "popin_leads_alarm",
-        "updated_at",
-        sqlite_where=sa.text("alarm = 1"),
-        postgresql_where=sa.text("alarm"),
-    ),
-    sa.Index(
-        "popin_leads_outcome",
-        "source",
-        "outcome_told_at",
-        sqlite_where=sa.text("outcome_told_at IS NOT NULL"),
-        postgresql_where=sa.text("outcome_told_at IS NOT NULL"),
-    ),
+    partial_index("popin_leads_rejected", *_BY_DAY, "capture_state", "booking_state", where=REJECTED),
+    # What needs a person, and what Dags ask for, is a handful among many.
+    partial_index("popin_leads_in_doubt", *_BY_DAY, "booking_state", where="booking_state = 'in_doubt'"),
+    partial_index("popin_leads_alarm", "updated_at", where="alarm = 1", where_postgres="alarm"),
+    partial_index("popin_leads_outcome", "source", "outcome_told_at", where="outcome_told_at IS NOT NULL"),
     # An id that was deleted must not come back for another lead: somebody may still hold an event for it.
     sqlite_autoincrement=True,
 )

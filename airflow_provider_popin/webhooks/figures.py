@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, datetime, time, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -19,15 +19,29 @@ from sqlalchemy.engine import Connection
 
 from airflow_provider_popin.client.slots import load_timezone
 from airflow_provider_popin.sync import schema
-from airflow_provider_popin.sync.events import BookingState, CaptureState
-from airflow_provider_popin.sync.ledger import Ledger
+from airflow_provider_popin.sync.events import BookingState
+from airflow_provider_popin.sync.ledger import Ledger, chunks, clock
+from airflow_provider_popin.sync.tables import Instant
 from airflow_provider_popin.webhooks.events import EventKind
 
-_DAY = 86_400
+# Each is three parameters of one statement, and SQLite's oldest limit is 999.
+_DAYS_AT_ONCE = 200
 
 _leads = schema.leads.c
 _seats = schema.seats.c
 _runs = schema.runs.c
+# As text, not as parameters: only so are the indexes used that hold just these leads.
+_BOOKED = sa.text("booking_state = 'booked'")
+_REJECTED = sa.text(schema.REJECTED)
+_STAGES: Mapping[str, Sequence[Any]] = {
+    "read": (),
+    "captured": (sa.text("capture_state = 'captured'"),),
+    "booked": (_BOOKED,),
+    "happened": (_BOOKED, sa.text(f"outcome = '{EventKind.SUCCESSFUL.value}'")),
+    "missed": (_BOOKED, sa.text(f"outcome <> '{EventKind.SUCCESSFUL.value}'")),
+    "in_doubt": (sa.text("booking_state = 'in_doubt'"),),
+    "rejected": (_REJECTED,),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +56,7 @@ class FunnelDay:
     :param missed: of the booked, missed or abandoned.
     :param in_doubt: nobody knows whether the booking exists.
     :param rejected: by the rules or by Popin.
-    :param waiting: everything else: not sent yet, or no slot fits.
+    :param waiting: everything else: not sent yet, being sent, or no slot fits.
     """
 
     day: date
@@ -105,8 +119,7 @@ def sources(ledger: Ledger) -> list[str]:
     :param ledger: with the leads.
     """
     with ledger.read() as connection:
-        query = sa.select(schema.sources.c.source).order_by(schema.sources.c.source)
-        return [row[0] for row in connection.execute(query)]
+        return _sources(connection)
 
 
 def funnel(
@@ -127,33 +140,20 @@ def funnel(
     :raises PopinInputError: no such timezone
     """
     zone = load_timezone(timezone)
-    states = (_leads.capture_state, _leads.booking_state, _leads.outcome)
-    days: dict[tuple[date, str], Counter[str]] = {}
+    found: list[FunnelDay] = []
     with ledger.read() as connection:
-        for begin, end, first, length in _spans(*_range(connection, since, until), zone):
-            number = _day_number(connection, begin)
-            query = sa.select(number, _leads.source, *states, sa.func.count())
-            query = query.where(*_first_heard(max(begin, since), end, source))
-            for offset, name, *found, count in connection.execute(
-                query.group_by(number, _leads.source, *states)
-            ):
-                # A day of 25 hours is a span of its own: its last hour is no day after it.
-                day = first + timedelta(days=min(offset, length - 1))
-                counts = days.setdefault((day, name), Counter())
-                counts.update(dict.fromkeys(_stages(*found), count))
-    return [_funnel_day(day, name, days[day, name]) for day, name in sorted(days)]
+        for name in _sources(connection) if source is None else [source]:
+            for chunk in chunks(_days(connection, name, since, until, zone), _DAYS_AT_ONCE):
+                found += _funnel(connection, name, chunk)
+    return sorted(found, key=lambda day: (day.day, day.source))
 
 
 def rejections(
     ledger: Ledger, *, since: float, until: float | None = None, source: str | None = None
 ) -> list[Rejection]:
     """Rejected leads by source and reason, the most frequent first. Parameters as for :func:`funnel`."""
-    rejected = sa.or_(
-        _leads.capture_state == CaptureState.REJECTED.value,
-        _leads.booking_state == BookingState.REJECTED.value,
-    )
     query = sa.select(_leads.source, _leads.reason, sa.func.count())
-    query = query.where(rejected, *_first_heard(since, until, source)).group_by(_leads.source, _leads.reason)
+    query = query.where(_REJECTED, *_first_heard(since, until, source)).group_by(_leads.source, _leads.reason)
     counts: Counter[tuple[str, str]] = Counter()
     with ledger.read() as connection:
         for name, reason, count in connection.execute(query):
@@ -220,44 +220,61 @@ def runs(ledger: Ledger, *, source: str | None = None, limit: int = 50) -> list[
     ]
 
 
-def _range(connection: Connection, since: float, until: float | None) -> tuple[float, float]:
-    """The part of a period in which there are leads."""
-    query = sa.select(sa.func.min(_leads.created_at), sa.func.max(_leads.created_at))
-    earliest, latest = connection.execute(query.where(*_first_heard(since, until, None))).one()
-    if earliest is None:
-        return since, since
-    return float(earliest), float(latest) + 1 if until is None else min(float(latest) + 1, until)
+def _days(
+    connection: Connection, source: str, since: float, until: float | None, zone: ZoneInfo
+) -> list[tuple[date, float, float]]:
+    """The days of a period that may have leads: each with its first instant and the first of the next."""
+    first = connection.execute(
+        sa.select(sa.func.min(_leads.created_at)).where(*_first_heard(since, until, source))
+    ).scalar()
+    if first is None:
+        return []
+    last = clock(connection) if until is None else until
+    day = datetime.fromtimestamp(first, zone).date()
+    days: list[tuple[date, float, float]] = []
+    while (begin := datetime.combine(day, time.min, zone).timestamp()) <= last:
+        day_after = day + timedelta(days=1)
+        end = datetime.combine(day_after, time.min, zone).timestamp()
+        days.append((day, max(begin, since), end if until is None else min(end, until)))
+        day = day_after
+    return days
 
 
-def _spans(since: float, until: float, zone: ZoneInfo) -> Iterator[tuple[int, float, date, int]]:
-    """Cut a period where days stop having 24 hours, so that the database can count days by dividing.
+def _funnel(
+    connection: Connection, source: str, days: Sequence[tuple[date, float, float]]
+) -> Iterator[FunnelDay]:
+    """One statement counts every stage of every day from an index, without a look at the leads."""
+    spans = sa.union_all(
+        *(
+            sa.select(
+                sa.literal(number).label("number"),
+                sa.literal(begin, Instant).label("begin_at"),
+                sa.literal(end, Instant).label("end_at"),
+            )
+            for number, (_, begin, end) in enumerate(days)
+        )
+    ).subquery("days")
 
-    :return: begin (a midnight), end, the day that begins there, and how many days
-    """
-    if until <= since:
-        return
-    begin = day = datetime.fromtimestamp(since, zone).date()
-    while _midnight(day, zone) < until:
-        after = day + timedelta(days=1)
-        if _midnight(after, zone) - _midnight(day, zone) != _DAY:
-            if begin < day:
-                yield _midnight(begin, zone), _midnight(day, zone), begin, (day - begin).days
-            yield _midnight(day, zone), _midnight(after, zone), day, 1
-            begin = after
-        day = after
-    if begin < day:
-        yield _midnight(begin, zone), min(_midnight(day, zone), until), begin, (day - begin).days
+    def count(conditions: Sequence[Any]) -> Any:
+        return (
+            sa.select(sa.func.count())
+            .select_from(schema.leads)
+            .where(
+                _leads.source == source,
+                _leads.created_at >= spans.c.begin_at,
+                _leads.created_at < spans.c.end_at,
+                *conditions,
+            )
+            .correlate(spans)
+            .scalar_subquery()
+        )
 
-
-def _midnight(day: date, zone: ZoneInfo) -> int:
-    return round(datetime(day.year, day.month, day.day, tzinfo=zone).timestamp())
-
-
-def _day_number(connection: Connection, begin: int) -> Any:
-    passed = (_leads.created_at - sa.literal_column(f"{begin}.0")) / sa.literal_column(f"{_DAY}.0")
-    if connection.dialect.name == "sqlite":
-        return sa.cast(passed, sa.Integer)
-    return sa.cast(sa.func.floor(passed), sa.BigInteger)
+    query = sa.select(spans.c.number, *(count(these).label(name) for name, these in _STAGES.items()))
+    for row in connection.execute(query):
+        if row.read:
+            numbers = {name: getattr(row, name) for name in _STAGES}
+            waiting = row.read - row.booked - row.in_doubt - row.rejected
+            yield FunnelDay(day=days[row.number][0], source=source, waiting=waiting, **numbers)
 
 
 def _first_heard(
@@ -270,38 +287,9 @@ def _first_heard(
         yield _leads.source == source
 
 
-def _stages(capture: str, booking: str, outcome: str | None) -> Iterable[str]:
-    """Which numbers of the funnel a lead counts for."""
-    yield "read"
-    if capture == CaptureState.CAPTURED:
-        yield "captured"
-    if booking == BookingState.BOOKED:
-        yield "booked"
-        if outcome == EventKind.SUCCESSFUL:
-            yield "happened"
-        elif outcome is not None:
-            yield "missed"
-    elif booking in (BookingState.IN_DOUBT, BookingState.SENDING):
-        yield "in_doubt"
-    elif CaptureState.REJECTED in (capture, booking):
-        yield "rejected"
-    else:
-        yield "waiting"
-
-
-def _funnel_day(day: date, source: str, counts: Mapping[str, int]) -> FunnelDay:
-    return FunnelDay(
-        day=day,
-        source=source,
-        read=counts.get("read", 0),
-        captured=counts.get("captured", 0),
-        booked=counts.get("booked", 0),
-        happened=counts.get("happened", 0),
-        missed=counts.get("missed", 0),
-        in_doubt=counts.get("in_doubt", 0),
-        rejected=counts.get("rejected", 0),
-        waiting=counts.get("waiting", 0),
-    )
+def _sources(connection: Connection) -> list[str]:
+    query = sa.select(schema.sources.c.source).order_by(schema.sources.c.source)
+    return [row[0] for row in connection.execute(query)]
 
 
 def _accounts(connection: Connection) -> list[str]:

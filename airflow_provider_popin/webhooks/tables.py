@@ -9,7 +9,7 @@ from enum import StrEnum
 
 import sqlalchemy as sa
 
-from airflow_provider_popin.sync.tables import Instant, metadata, row_id
+from airflow_provider_popin.sync.tables import Instant, metadata, partial_index, row_id
 
 
 class EventStatus(StrEnum):
@@ -49,12 +49,7 @@ events = sa.Table(
     sa.Index("popin_events_by_customer", "account", "customer_id"),
     sa.Index("popin_events_by_lead", "lead"),
     sa.Index("popin_events_by_status", "status", "reason", "id"),
-    sa.Index(
-        "popin_events_due",
-        "due_at",
-        sqlite_where=sa.text("due_at IS NOT NULL"),
-        postgresql_where=sa.text("due_at IS NOT NULL"),
-    ),
+    partial_index("popin_events_due", "due_at", where="due_at IS NOT NULL"),
     sqlite_autoincrement=True,
 )
 

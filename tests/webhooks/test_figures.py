@@ -61,9 +61,9 @@ class TestFunnel:
             booked=1,
             happened=1,
             missed=0,
-            in_doubt=2,
+            in_doubt=1,
             rejected=2,
-            waiting=4,
+            waiting=5,
         )
         assert (second.day, second.read, second.booked, second.happened) == (date(2026, 3, 2), 4, 3, 0)
         assert (second.missed, second.rejected) == (2, 1)
