@@ -10,7 +10,7 @@ gets it unless its schedule refuses events from outside (``allow_global_producer
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 
-def register(uri: str, extra: Mapping[str, object], *, session: Session) -> int:
-    """Record an event of an asset, and queue the Dags that are scheduled on it.
+def register(uri: str, extras: Sequence[Mapping[str, object]], *, session: Session) -> int:
+    """Record events of an asset, and queue the Dags that are scheduled on it.
 
     :param uri: of the asset, for example ``popin://popin_default/calls/missed``.
-    :param extra: JSON values that Dags get with the event.
+    :param extras: for each event the JSON values that Dags get with it.
     :param session: of Airflow's database; the caller commits.
     :return: how many assets have this URI and are in use; 0 where no Dag knows it, which is no error.
     :raises NotImplementedError: Airflow older than 3.0.
@@ -38,5 +38,6 @@ def register(uri: str, extra: Mapping[str, object], *, session: Session) -> int:
     in_use = select(AssetModel).where(AssetModel.uri == uri, AssetModel.active.has())
     assets = list(session.scalars(in_use))
     for asset in assets:
-        asset_manager.register_asset_change(asset=asset, extra=dict(extra), session=session)
+        for extra in extras:
+            asset_manager.register_asset_change(asset=asset, extra=dict(extra), session=session)
     return len(assets)

@@ -29,6 +29,9 @@ POLL_SECONDS = 5.0
 LIST_SECONDS = 60.0
 # A burst gathers, and is processed in few transactions.
 GATHER_SECONDS = 0.1
+# Receipts need the same databases, and somebody waits for them: short transactions, and a pause after each.
+EVENTS_AT_A_TIME = 25
+PAUSE_SECONDS = 0.05
 THREAD_NAME = "popin-webhooks"
 
 Listing = Callable[[], Sequence[WebhookConnection]]
@@ -101,7 +104,9 @@ class Background:
                 # No text and no traceback: they may quote a delivery.
                 log.error("Processing of webhooks failed and is tried again: %s", type(error).__name__)
                 more = False
-            if not more and self._woken.wait(POLL_SECONDS):
+            if more:
+                self._stopping.wait(PAUSE_SECONDS)
+            elif self._woken.wait(POLL_SECONDS):
                 self._stopping.wait(GATHER_SECONDS)
 
     def _list_now_and_then(self) -> None:
@@ -124,7 +129,7 @@ class Background:
             ledger = self._ledgers.find(ledger_conn_id)
             if ledger is None:
                 return False
-            more = process_waiting(ledger).still_waiting
+            more = process_waiting(ledger, limit=EVENTS_AT_A_TIME).still_waiting
             more = emit_waiting(ledger) or more
         except LedgerError as error:
             self._trouble(ledger_conn_id, str(error))

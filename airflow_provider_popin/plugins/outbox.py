@@ -7,7 +7,7 @@ so a process that dies in between emits it twice. A Dag that must know takes ``e
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 from airflow_provider_popin.plugins import asset_events
 from airflow_provider_popin.sync.ledger import Ledger
@@ -17,7 +17,7 @@ from airflow_provider_popin.webhooks.outbox import AssetEvent
 log = logging.getLogger(__name__)
 
 # Events of one transaction of Airflow's database: SQLite lets nobody else write meanwhile.
-BATCH = 50
+BATCH = 25
 
 Registrar = Callable[[Sequence[AssetEvent]], None]
 
@@ -70,17 +70,14 @@ def register_all(events: Sequence[AssetEvent]) -> None:
 
     try:
         with create_session() as session:
-            for event in events:
-                _register(event.uri, event.extra, session)
+            for uri in dict.fromkeys(event.uri for event in events):
+                extras = [event.extra for event in events if event.uri == uri]
+                asset_events.register(uri, extras, session=session)
     except SQLAlchemyError as error:
         raise EmissionError(type(error).__name__, database_away=_is_away(error)) from None
     except (TypeError, ValueError, LookupError, AttributeError, RuntimeError) as error:
         # Airflow's inside, in a version that nobody has seen yet.
         raise EmissionError(type(error).__name__, database_away=False) from None
-
-
-def _register(uri: str, extra: Mapping[str, object], session: object) -> None:
-    asset_events.register(uri, extra, session=session)  # type: ignore[arg-type]
 
 
 def _is_away(error: Exception) -> bool:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import time
-
 import sqlalchemy as sa
 
 from airflow_provider_popin.hooks.ledger import open_ledger
-from airflow_provider_popin.sync import ledger_queries, schema
 from airflow_provider_popin.sync.ledger import Ledger
 from airflow_provider_popin.webhooks import tables
 from airflow_provider_popin.webhooks.events import customer_id_of
+from scripts.webhook_load import ACCOUNT, book_calls
 
-ACCOUNT = "shop"
+__all__ = ["ACCOUNT"]
 
 
 def book(ledger_conn_id: str, user_ids: range) -> Ledger:
@@ -22,22 +20,7 @@ def book(ledger_conn_id: str, user_ids: range) -> Ledger:
     :param user_ids: decimal ids, as webhooks name them.
     """
     ledger = open_ledger(ledger_conn_id)
-    begin = int(time.time()) - 3600
-    with ledger.write() as connection:
-        leads = [{"lead_id": f"lead-{user_id}", "generation": 1} for user_id in user_ids]
-        ledger_queries.insert_leads(connection, ACCOUNT, "crm", leads)
-        connection.execute(
-            schema.leads.update()
-            .where(schema.leads.c.lead_id == sa.bindparam("of_lead"))
-            .values(
-                capture_state="captured",
-                booking_state="booked",
-                customer_id=sa.bindparam("customer"),
-                slot_start=begin,
-                slot_timezone="Asia/Kolkata",
-            ),
-            [{"of_lead": f"lead-{user_id}", "customer": customer_id_of(user_id)} for user_id in user_ids],
-        )
+    book_calls(ledger, user_ids)
     return ledger
 
 

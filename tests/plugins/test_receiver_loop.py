@@ -154,8 +154,8 @@ class TestInAirflow:
     def test_an_error_inside_airflow_is_told_by_its_class(
         self, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def broken(uri: str, extra: object, *, session: object) -> int:
-            raise TypeError(f"unexpected {extra}")
+        def broken(uri: str, extras: object, *, session: object) -> int:
+            raise TypeError(f"unexpected {extras}")
 
         monkeypatch.setattr(airflow_asset_events, "register", broken)
         with pytest.raises(EmissionError) as caught:
