@@ -137,23 +137,15 @@ def get_provider_info() -> dict[str, object]:
                         "example": "CeleryExecutor",
                         "default": "",
                     },
-                    "page_connections": {
-                        "description": "Popin connections, separated by commas, that the page in Airflow's UI "
-                        "shows although only a secrets backend knows them. Those in Airflow's database or the "
-                        "environment are found without it.",
+                    "connections": {
+                        "description": "Popin connections, separated by commas, that only a secrets backend "
+                        "knows: the page in Airflow's UI shows them, and after a restart the API server looks "
+                        "for their webhooks. Those in Airflow's database or the environment are found without "
+                        "it.",
                         "version_added": "0.1.0",
                         "type": "string",
                         "example": "popin_emea,popin_apac",
                         "default": "popin_default",
-                    },
-                    "webhook_conn_ids": {
-                        "description": "Popin connections, separated by commas, that only a secrets backend "
-                        "knows: after a restart the API server looks into their ledgers, too. Connections in "
-                        "Airflow's database or the environment, and popin_default, are found without it.",
-                        "version_added": "0.1.0",
-                        "type": "string",
-                        "example": "popin_emea,popin_apac",
-                        "default": "",
                     },
                 },
             },

@@ -102,11 +102,11 @@ def list_webhook_connections() -> list[WebhookConnection]:
     """Read every connection of type ``popin`` that can be found. Blocking.
 
     A secrets backend cannot be asked for a list: of its connections only ``popin_default`` and those that
-    ``[popin] webhook_conn_ids`` names are found.
+    ``[popin] connections`` names are found.
 
     :raises ConnectionsUnavailableError: as for :func:`read_webhook_connection`.
     """
-    named = conf.get("popin", "webhook_conn_ids", fallback="") or ""
+    named = conf.get("popin", "connections", fallback="") or ""
     ids = {DEFAULT_CONN_ID, *(name.strip() for name in named.split(",") if name.strip())}
     found = (read_webhook_connection(conn_id) for conn_id in sorted(ids | listed_conn_ids()))
     return [connection for connection in found if connection is not None]

@@ -155,7 +155,7 @@ def test_an_action_goes_to_the_ledger_of_its_form(site: Site, second: Path) -> N
 def test_connections_that_only_the_configuration_names(
     site: Site, monkeypatch: pytest.MonkeyPatch, set_connection: SetConnection
 ) -> None:
-    monkeypatch.setenv("AIRFLOW__POPIN__PAGE_CONNECTIONS", "popin_vault, popin_default,")
+    monkeypatch.setenv("AIRFLOW__POPIN__CONNECTIONS", "popin_vault, popin_default,")
     assert ledgers.connection_ids() == ["popin_default", "popin_vault"]
     assert "There is no connection popin_vault" in shown(site, "?connection=popin_vault", status=503)
 

@@ -242,7 +242,7 @@ class TestBackground:
 
         monkeypatch.setattr(connections, "_in_environment", set)
         assert shop not in {one.conn_id for one in list_webhook_connections()}
-        monkeypatch.setenv("AIRFLOW__POPIN__WEBHOOK_CONN_IDS", f"absent, {shop}")
+        monkeypatch.setenv("AIRFLOW__POPIN__CONNECTIONS", f"absent, {shop}")
         assert shop in {one.conn_id for one in list_webhook_connections()}
 
     def test_a_ledger_in_trouble_is_told_of_once_and_holds_up_nobody(

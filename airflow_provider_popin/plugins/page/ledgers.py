@@ -64,11 +64,11 @@ class OpenLedger:
 
 def connection_ids() -> list[str]:
     """Return the ids of the Popin connections: those of Airflow's database and the environment, and those of
-    a secrets backend, which cannot be listed, as far as ``[popin] page_connections`` names them.
+    a secrets backend, which cannot be listed, as far as ``[popin] connections`` names them.
 
     :raises TroubleError: Airflow's database does not answer.
     """
-    configured = conf.get("popin", "page_connections", fallback=DEFAULT_CONN_ID) or ""
+    configured = conf.get("popin", "connections", fallback=DEFAULT_CONN_ID) or ""
     named = {name.strip() for name in configured.split(",") if name.strip()}
     try:
         listed = listed_conn_ids()
@@ -99,7 +99,7 @@ class Ledgers:
             raise TroubleError(
                 f"There is no connection {conn_id}",
                 "Create it under Admin, Connections, with the type Popin, or take it out of the setting "
-                "[popin] page_connections.",
+                "[popin] connections.",
             ) from None
         except PopinConfigError as error:
             raise _unusable(conn_id, error) from None
