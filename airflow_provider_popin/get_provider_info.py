@@ -139,9 +139,9 @@ def get_provider_info() -> dict[str, object]:
                     },
                     "connections": {
                         "description": "Popin connections, separated by commas, that only a secrets backend "
-                        "knows: the page in Airflow's UI shows them, and after a restart the API server looks "
-                        "for their webhooks. Those in Airflow's database or the environment are found without "
-                        "it.",
+                        "knows: the page in Airflow's UI shows them, and after a restart the API server "
+                        "looks for their webhooks. Those in Airflow's database or the environment are found "
+                        "without it.",
                         "version_added": "0.1.0",
                         "type": "string",
                         "example": "popin_emea,popin_apac",

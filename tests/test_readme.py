@@ -24,6 +24,7 @@ from sqlalchemy.engine import Engine
 
 from airflow_provider_popin import cli
 from airflow_provider_popin.sandbox.server import SandboxServer
+from tests import airflow_runs
 from tests.airflow_runs import IS_AIRFLOW_3, states, xcom
 from tests.conftest import API_KEY, SELLER_TOKEN
 from tests.earlier_runs import forget_earlier_runs
@@ -95,7 +96,7 @@ def load(code: str, folder: Path) -> Any:
 
 def test_all_blocks_are_of_a_kind_that_is_run() -> None:
     assert {language for language, _ in BLOCKS} == {"bash", "python", "sql"}
-    assert (len(DAGS), len(SNIPPETS), len(SQL)) == (6, 2, 2)
+    assert (len(DAGS), len(SNIPPETS), len(SQL)) == (7, 2, 2)
     known = {"airflow", "curl", "make", "pip", "python"}
     assert {line[0] for line in COMMANDS if line} == known
 
@@ -192,9 +193,38 @@ def test_dag_tells_the_crm_how_calls_ended(
     ).fetchone()
     ledger.close()
     tell(booked[0], datetime.fromtimestamp(booked[1], UTC), "missed")
-    assert xcom(run_dag(load(DAGS[5], tmp_path)), "tell_crm")["told"] == {"missed": 1}
+    assert xcom(run_dag(load(DAGS[6], tmp_path)), "tell_crm")["told"] == {"missed": 1}
     told = set_up.execute("SELECT id FROM leads WHERE popin_outcome = 'missed'").fetchall()
     assert [row["id"] for row in told] == ["1042"]
+
+
+@pytest.mark.skipif(not IS_AIRFLOW_3, reason="Airflow 3 has an API server to receive webhooks")
+def test_dag_on_missed_calls_is_queued_and_tells_the_lead(
+    set_up: sqlite3.Connection,
+    run_dag: Callable[..., Any],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from airflow.models.asset import AssetDagRunQueue, AssetEvent
+    from airflow.models.dag import DagModel
+    from airflow.utils.session import create_session
+
+    from airflow_provider_popin.plugins.outbox import register_all
+    from airflow_provider_popin.webhooks import outbox
+
+    dag = load(DAGS[5], tmp_path)
+    airflow_runs._store(dag)
+    extra = {"source": "crm.leads", "lead_id": "1042", "call_time": None}
+    with create_session() as session:
+        session.query(DagModel).filter_by(dag_id=dag.dag_id).update({"is_paused": False})
+    register_all([outbox.AssetEvent(1, outbox.asset_uri("popin_default", "missed"), extra)])
+    with create_session() as session:
+        queued = session.query(AssetDagRunQueue).filter_by(target_dag_id=dag.dag_id)
+        assert queued.count() == 1
+        event = session.query(AssetEvent).order_by(AssetEvent.id.desc()).first()
+        dag.get_task("tell").python_callable(triggering_asset_events={"missed": [event]})
+        queued.delete()
+    assert "crm.leads 1042 None" in capsys.readouterr().out
 
 
 def test_hook_books(
