@@ -14,8 +14,8 @@ from airflow_provider_popin.sync.ledger import Ledger
 
 _FIRST_STEPS = (
     "Under Admin, Connections, create one of the type Popin: your seller token, your API key, and as "
-    "Ledger connection the id of a SQLite or Postgres connection. A connection from elsewhere, such as an "
-    "environment variable or a secrets backend, is shown when [popin] connections names it."
+    "Ledger connection the id of a SQLite or Postgres connection. Connections of a secrets backend are "
+    "shown when the setting [popin] connections names them."
 )
 
 
