@@ -36,6 +36,8 @@ from tests.webhooks.deliveries import body, change, deliver, generations, schedu
 
 SLOTS = st.sampled_from([SLOT, SLOT + 900, SLOT + 1800])
 REFUSALS = [Answer.REJECTED, Answer.TAKEN, Answer.NOT_SENT]
+# Thousands of commits: on a disk they would take most of the time.
+IN_MEMORY = Path("/dev/shm")
 HOLDING = ("sending", "in_doubt", "booked")
 
 
@@ -55,7 +57,7 @@ class Histories(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.folder = tempfile.TemporaryDirectory()
+        self.folder = tempfile.TemporaryDirectory(dir=IN_MEMORY if IN_MEMORY.is_dir() else None)
         self.engine = sa.create_engine(f"sqlite:///{Path(self.folder.name) / 'ledger.db'}", future=True)
         self.ledger = Ledger.open(self.engine)
         self.attempts: list[Attempt] = []

@@ -85,9 +85,10 @@ def test_alarms(ledger: Ledger, capsys: pytest.CaptureFixture[str]) -> None:
     told(ledger, scheduled(SLOT + 3_600))
     (row,) = run_json(capsys, "alarms", "list", "--source", SOURCE)
     assert (row["lead_id"], row["booking"], row["alarm"]) == ("L1", "booked", True)
-    (note,) = row["notes"]  # type: ignore[misc]
-    assert note["who"] == "webhook"
-    assert str(note["at"]).endswith("+00:00")
+    notes = row["notes"]
+    assert isinstance(notes, list)
+    assert notes[0]["who"] == "webhook"
+    assert str(notes[0]["at"]).endswith("+00:00")
     words = ["alarms", "clear", "--source", SOURCE, "--lead", "L1", "--why", "one was cancelled"]
     (row,) = run_json(capsys, *words, "--generation", "1")
     assert row["alarm"] is False
