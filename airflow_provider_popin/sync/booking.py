@@ -75,7 +75,6 @@ class BookingDesk:
         self._calls_per_slot = calls_per_slot
         self._max_in_doubt = max_in_doubt
         self._on_done = on_done
-        self._by_key: dict[int, Waiting] = {}
         self._again: list[int] = []
         self._taken: dict[int, int] = {}
         self.became_in_doubt = 0
@@ -106,13 +105,12 @@ class BookingDesk:
         for _ in range(MAX_ROUNDS):
             if not waiting or self._is_over():
                 return
-            self._by_key = {lead.key: lead for lead in waiting}
             self._again = []
             unassigned = await self._round(waiting)
             if self._is_over():
                 return
             await self._tell_unassigned(unassigned)
-            waiting = await self._next_round()
+            waiting = await self._next_round(waiting)
         await self._tell_unassigned({lead.key: "slots_changed" for lead in waiting})
 
     def _is_over(self) -> bool:
@@ -125,11 +123,13 @@ class BookingDesk:
             planner.plan, waiting, seats.slots, counts, seller_timezone=seats.timezone
         )
         # The soonest slot first: it is the one whose notice runs out first.
-        order = sorted(plan.assigned, key=lambda key: (plan.assigned[key], key))
+        # Two stable sorts on plain values: a tuple for each of 100,000 leads would be a fifth of the memory.
+        order = sorted(plan.assigned)
+        order.sort(key=plan.assigned.__getitem__)
         await self._send(self._planned_jobs(order, plan.assigned, seats))
         return plan.unassigned
 
-    async def _next_round(self) -> list[Waiting]:
+    async def _next_round(self, waiting: Sequence[Waiting]) -> list[Waiting]:
         if not self._again or self._is_over():
             return []
         # What waits for another slot gives its seat back first; a taken one has done so already.
@@ -137,7 +137,8 @@ class BookingDesk:
         given_up = {key: "slot_taken" for key in self._again if self._taken.get(key, 0) > MAX_TAKEN}
         await self._tell_unassigned(given_up)
         await self._keeper.refresh()
-        return [self._by_key[key] for key in self._again if key not in given_up]
+        again = set(self._again) - given_up.keys()
+        return [lead for lead in waiting if lead.key in again]
 
     def _seats(self, connection: Connection) -> Seats:
         ledger_queries.expire(connection, self._ledger, self._account)

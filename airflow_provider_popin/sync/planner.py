@@ -75,16 +75,20 @@ def plan(
     seating = Seating(seats)
     admission = Admission(seating)
     groups = _Groups(admission, masks)
-    kept: list[tuple[int, int]] = []
+    # The group of each kept lead, until that gives way to its slot.
+    assigned: dict[int, int] = {}
     unassigned: dict[int, str] = {}
     for lead in _in_order(waiting):
         group = groups.of(lead.window)
         if group >= 0 and admission.admit(group):
-            kept.append((lead.key, group))
+            assigned[lead.key] = group
         else:
             unassigned[lead.key] = NO_SLOT_IN_WINDOW if group == _NOWHERE else SLOTS_FULL
     settlement = Settlement(seating, [*admission.closed, admission.alive])
-    return Plan({key: settlement.settle(group) for key, group in kept}, unassigned)
+    indices = list(range(len(slots)))  # one object for each slot, not one for each lead
+    for key, group in assigned.items():
+        assigned[key] = indices[settlement.settle(group)]
+    return Plan(assigned, unassigned)
 
 
 class _Groups:
