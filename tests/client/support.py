@@ -8,6 +8,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Protocol
 
+import uvloop
+
 from airflow_provider_popin.client.aiohttp_sender import AiohttpSender
 from airflow_provider_popin.client.config import ClientConfig
 from airflow_provider_popin.client.exchange import Exchange, Request
@@ -75,14 +77,25 @@ def send_with_requests(
         return [sender.send(request, not_after=not_after) for request in requests]
 
 
+async def _send_all(
+    config: ClientConfig, requests: tuple[Request, ...], not_after: float | None
+) -> list[Exchange]:
+    async with AiohttpSender(config) as sender:
+        return [await sender.send(request, not_after=not_after) for request in requests]
+
+
 def send_with_aiohttp(
     config: ClientConfig, *requests: Request, not_after: float | None = None
 ) -> list[Exchange]:
-    async def send_all() -> list[Exchange]:
-        async with AiohttpSender(config) as sender:
-            return [await sender.send(request, not_after=not_after) for request in requests]
+    return asyncio.run(_send_all(config, requests, not_after), debug=True)
 
-    return asyncio.run(send_all(), debug=True)
+
+def send_with_aiohttp_on_uvloop(
+    config: ClientConfig, *requests: Request, not_after: float | None = None
+) -> list[Exchange]:
+    """As the lead sync does."""
+    with asyncio.Runner(debug=True, loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_send_all(config, requests, not_after))
 
 
 def send_with_aiohttp_in_thread(
@@ -103,5 +116,6 @@ SENDERS = {
     "requests": send_with_requests,
     "aiohttp": send_with_aiohttp,
     "aiohttp-in-thread": send_with_aiohttp_in_thread,
+    "aiohttp-on-uvloop": send_with_aiohttp_on_uvloop,
 }
 SLOTS = build_slots()

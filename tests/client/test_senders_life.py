@@ -35,10 +35,11 @@ from tests.client.support import (
     a_config,
     a_schedule,
     send_with_aiohttp,
+    send_with_aiohttp_on_uvloop,
     send_with_requests,
 )
 
-both = pytest.mark.parametrize("send", [send_with_requests, send_with_aiohttp])
+both = pytest.mark.parametrize("send", [send_with_requests, send_with_aiohttp, send_with_aiohttp_on_uvloop])
 
 
 def answer(peer: Peer) -> None:
