@@ -108,6 +108,7 @@ def test_a_corrected_row_comes_by_its_new_value_and_an_unchanged_one_is_let_go(m
     check_invariants(world)
 
 
+@fixtures.on_each_database
 def test_rejections_that_are_forgotten_are_read_again(make_world: MakeWorld) -> None:
     world, crm = make_world(0), crm_with(3)
     crm.put(1, 100, mobile="ring me")
@@ -195,6 +196,7 @@ def test_a_source_that_breaks_off_moves_nothing(make_world: MakeWorld) -> None:
     assert crm.asked == [START, START]
 
 
+@fixtures.on_each_database
 def test_a_retry_reads_what_its_dag_run_began_with(make_world: MakeWorld) -> None:
     """Counts are per Dag run over all of its tries: a cleared task must not turn green by reading nothing."""
     world, crm = make_world(0), crm_with(2)
@@ -212,6 +214,7 @@ def test_a_retry_reads_what_its_dag_run_began_with(make_world: MakeWorld) -> Non
     assert crm.asked[-1] == minute(390)
 
 
+@fixtures.on_each_database
 def test_of_two_runs_at_once_the_second_to_end_moves_nothing(make_world: MakeWorld) -> None:
     world, crm = make_world(0), crm_with(3)
 
@@ -232,6 +235,7 @@ def test_of_two_runs_at_once_the_second_to_end_moves_nothing(make_world: MakeWor
     check_invariants(world)
 
 
+@fixtures.on_each_database
 def test_a_reset_during_a_run_is_not_lost(make_world: MakeWorld) -> None:
     world, crm = make_world(0), crm_with(2)
 

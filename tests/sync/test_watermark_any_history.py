@@ -139,8 +139,10 @@ class History:
     def _change(self, change: Change) -> None:
         """An update has the newest time stamp of all; a lead that is new may come late."""
         known = f"L{change.number:03}#1" in self.crm.rows
-        self._now += 4.0
-        at = self._now if known else max(0.0, self._now - change.late)
+        late = 0.0 if known else change.late
+        # Further than the overlap: what is not held is out of sight after the next change.
+        self._now += 0.0 if late else 15.0
+        at = max(0.0, self._now - late)
         values = {} if change.valid else {"mobile": "ring me"}
         self.crm.put(change.number, at, **values)
 
