@@ -21,6 +21,7 @@ from airflow_provider_popin.triggers import _looks, slots_open
 from airflow_provider_popin.triggers.slots_open import PopinSlotsOpenTrigger
 from tests.airflow_runs import IS_AIRFLOW_3
 from tests.conftest import API_KEY, SELLER_TOKEN
+from tests.operators.support import output
 from tests.triggers.watching import PAUSE_SECONDS, SELLER, Watching, make_trigger, slot_texts
 
 pytestmark = pytest.mark.usefixtures("popin_connection", "_fast")
@@ -288,7 +289,10 @@ async def test_whatever_is_wrong_with_the_connection_is_said_by_name_and_once_pe
 
 
 async def test_unknown_fields_of_the_connection_are_warned_of_once(
-    sandbox: SandboxServer, set_connection: SetConnection, warnings: Callable[[], list[str]]
+    sandbox: SandboxServer,
+    set_connection: SetConnection,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     sandbox.reset(slots=TEN)
     extra = {"requests_per_second": 0, "colour": "red"}
@@ -297,6 +301,7 @@ async def test_unknown_fields_of_the_connection_are_warned_of_once(
     watch = _looks._Watch("popin_default", PAUSE_SECONDS)
     for _ in range(3):
         assert await watch.look() is not None
+    assert output(capfd, caplog).count("without a meaning here are ignored") == 1
 
 
 async def test_a_seller_with_ten_thousand_slots_is_one_small_event_and_not_read_in_the_loop(
