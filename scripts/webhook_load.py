@@ -312,6 +312,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--workers", type=int, default=1, help="processes of the API server")
     given = parser.parse_args(arguments)
+    # Whoever ends this process wants no API server to be left over.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     numbers = range(1, int(given.rate * given.seconds) + 1)
     with tempfile.TemporaryDirectory(prefix="popin-load-") as name:
         path = Path(name, "ledger.db")
