@@ -9,6 +9,7 @@ import requests
 from airflow.configuration import conf
 
 from airflow_provider_popin.plugins.page import forgery
+from airflow_provider_popin.webhooks import queries
 from tests.plugins.page_site import DOUBT, Site, token_in
 from tests.sync.ledgers import SOURCE
 
@@ -184,6 +185,41 @@ def test_alarms_are_cleared_and_events_dismissed(site: Site) -> None:
     assert site.rows("SELECT count(*) FROM popin_leads WHERE alarm") == [(0,)]
     assert site.rows("SELECT status, closed_by FROM popin_events") == [("dismissed", "Olga Op")]
     assert "Olga Op" in [who for _, who, _ in site.history("L-alarm")]
+
+
+def test_somebody_is_faster_between_a_look_and_the_action(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Two people confirm at once: what the second one's request has read is out of date when it acts.
+    before = {
+        lead.lead_id: [lead]
+        for lead in (queries.lead_history(site.ledger, SOURCE, name)[0] for name in (DOUBT, "L-alarm"))
+    }
+    events = queries.unmatched(site.ledger)
+    monkeypatch.setattr(queries, "lead_history", lambda _, __, lead_id: before[lead_id])
+    monkeypatch.setattr(queries, "unmatched", lambda *_, **__: events)
+    with site.session() as ada:
+        for path in (RESOLVE, CLEAR, DISMISS):
+            assert ada.post(site.url + path, data=form(fresh_token())).status_code == 200
+            second = ada.post(site.url + path, data=form(fresh_token(), outcome="not-booked"))
+            assert (second.status_code, "was faster" in second.text) == (409, True)
+    assert site.state(DOUBT) == "booked"
+
+
+@pytest.mark.parametrize(
+    ("url", "origin"),
+    [
+        ("https://Airflow.Example.com/path?x", "https://airflow.example.com:443"),
+        ("http://a:80", "http://a:80"),
+        ("http://a:x", None),
+        ("ftp://a", None),
+        ("http://", None),
+        ("null", None),
+        ("", None),
+    ],
+)
+def test_origins_are_compared_in_one_spelling(url: str, origin: str | None) -> None:
+    assert forgery.origin_of(url) == origin
 
 
 def test_what_is_not_there(site: Site) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 import sqlalchemy as sa
 
@@ -15,36 +18,55 @@ from tests.plugins import page_ledger
 from tests.plugins.page_site import LEDGER_CONN_ID, Site, connect
 
 LIMIT_SECONDS = 0.3
-# The fastest of some: what else this machine does meanwhile is no business of the page.
-TRIES = 7
+TRIES = 5
 PAGES = (
     "", "?days=90", "?days=90&source=source+1", "doubts", "alarms", "unmatched", "runs", "lead?lead_id=L4007",
     "resolve?source=source+2&lead_id=L4007&generation=1",
 )  # fmt: skip
 
 
-def measure(site: Site) -> dict[str, float]:
-    """Return the seconds that each page takes."""
-    taken: dict[str, float] = {}
+def check(site: Site) -> None:
+    """Ask for each page some times, and compare the fastest answer with the limit.
+
+    On a machine that is busy with other things the clock tells about those. There, as everywhere, the time
+    that the processors spent on a page has to be below the limit: this process's and the database's.
+    """
+    is_idle = os.getloadavg()[0] < (os.cpu_count() or 1)
+    slow, told = [], []
     with site.session() as ada:
         for path in PAGES:
+            fastest, before = float("inf"), worked(site)
             for _ in range(TRIES):
-                before = time.perf_counter()
-                answer = ada.get(site.url + path)
-                seconds = time.perf_counter() - before
-                assert answer.status_code == 200, path
-                taken[path] = min(seconds, taken.get(path, seconds))
-    return taken
+                asked = time.perf_counter()
+                assert ada.get(site.url + path).status_code == 200, path
+                fastest = min(fastest, time.perf_counter() - asked)
+            work = (worked(site) - before) / TRIES
+            told.append(f"{path or 'overview'}: {fastest * 1000:.0f} ms, processors {work * 1000:.0f} ms")
+            if work > LIMIT_SECONDS or (is_idle and fastest > LIMIT_SECONDS):
+                slow.append(told[-1])
+    print("\n".join(told))
+    assert slow == []
+
+
+def worked(site: Site) -> float:
+    """Return the processor seconds of this process, the API server in it, and of a Postgres of our own."""
+    spent = time.process_time()
+    if site.ledger.engine.dialect.name == "postgresql":
+        [[backend]] = site.rows("SELECT pg_backend_pid()")
+        with suppress(psutil.NoSuchProcess):  # it runs on another machine
+            for process in psutil.Process(int(str(backend))).parents()[0].children():
+                spent += sum(process.cpu_times()[:2])
+    return spent
 
 
 def test_sqlite(api_server: str, set_connection: Callable[..., None], tmp_path: Path) -> None:
     connect(set_connection, tmp_path / "many.db")
     ledger = Ledger.open(sa.create_engine(f"sqlite:///{tmp_path / 'many.db'}", future=True))
     page_ledger.fill_with_many(ledger)
-    taken = measure(Site(api_server, ledger))
-    ledger.engine.dispose()
-    print({path: f"{seconds * 1000:.0f} ms" for path, seconds in taken.items()})
-    assert {path for path, seconds in taken.items() if seconds > LIMIT_SECONDS} == set()
+    try:
+        check(Site(api_server, ledger))
+    finally:
+        ledger.engine.dispose()
 
 
 @pytest.mark.postgres
@@ -65,7 +87,7 @@ def test_postgres(
         )
         ledger = Ledger.open(sa.create_engine(url, future=True))
         page_ledger.fill_with_many(ledger)
-        taken = measure(Site(api_server, ledger))
-        ledger.engine.dispose()
-    print({path: f"{seconds * 1000:.0f} ms" for path, seconds in taken.items()})
-    assert {path for path, seconds in taken.items() if seconds > LIMIT_SECONDS} == set()
+        try:
+            check(Site(api_server, ledger))
+        finally:
+            ledger.engine.dispose()
