@@ -320,7 +320,8 @@ def _write_ahead_sqlite(connection: Any, _record: object) -> None:
 def _begin_sqlite(connection: Connection) -> None:
     read_only = connection.get_execution_options().get(_READ_ONLY, False)
     # A transaction that reads first and writes later is "locked" at once, whatever the busy timeout.
-    connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+    with record_sql.driver_cursor(connection) as cursor:
+        cursor.execute("BEGIN" if read_only else "BEGIN IMMEDIATE")
 
 
 def _durable_postgres(connection: Any, _record: object) -> None:

@@ -60,7 +60,7 @@ def insert_new(connection: Connection, table: sa.Table, rows: Sequence[Mapping[s
     names = tuple(rows[0])
     marks = ", ".join([_mark(connection)] * len(names))
     statement = f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({marks}) ON CONFLICT DO NOTHING"  # noqa: S608
-    with _driver_cursor(connection) as cursor:
+    with driver_cursor(connection) as cursor:
         cursor.executemany(statement, [tuple([row[name] for name in names]) for row in rows])
 
 
@@ -73,7 +73,7 @@ def write(connection: Connection, records: Sequence[Record], names: tuple[str, .
     """
     if records:
         statement, values = _update(names, _mark(connection))
-        with _driver_cursor(connection) as cursor:
+        with driver_cursor(connection) as cursor:
             cursor.executemany(statement, [values(record) for record in records])
 
 
@@ -82,14 +82,18 @@ def read_clock(connection: Connection) -> float:
 
     :param connection: any open connection
     """
-    with _driver_cursor(connection) as cursor:
+    with driver_cursor(connection) as cursor:
         cursor.execute(f"SELECT {schema.database_clock(connection).text}")
         return float(cursor.fetchone()[0])
 
 
 @contextmanager
-def _driver_cursor(connection: Connection) -> Iterator[Any]:
-    """The driver's cursor, in the connection's transaction; its errors are raised as SQLAlchemy would."""
+def driver_cursor(connection: Connection) -> Iterator[Any]:
+    """The driver's cursor, in the connection's transaction; its errors are raised as SQLAlchemy would.
+
+    :param connection: any open connection
+    :raises sqlalchemy.exc.DBAPIError: what the driver raised
+    """
     cursor = connection.connection.cursor()
     dialect: Any = connection.dialect  # what is asked of it has other types in SQLAlchemy 1.4 and 2
     try:
@@ -115,7 +119,7 @@ def _read(
     connection: Connection, condition: str, given: tuple[str, ...], keys: Sequence[int | str], lock: bool
 ) -> list[Record]:
     condition = condition.format(_mark(connection))
-    with _driver_cursor(connection) as cursor:
+    with driver_cursor(connection) as cursor:
         if connection.dialect.name != "sqlite":
             suffix = " FOR UPDATE" if lock else ""
             cursor.execute(f"{_SELECT} {condition} = ANY(%s) ORDER BY id{suffix}", (*given, list(keys)))
