@@ -11,6 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from airflow_provider_popin.plugins.connections import (
     ConnectionsUnavailableError,
@@ -91,54 +92,49 @@ class Background:
 
         :return: whether more is waiting already.
         """
-        self._list_now_and_then()
+        if time.monotonic() >= self._list_at:
+            self._list_at = time.monotonic() + LIST_SECONDS
+            if not self._attempt("connections", self._list_connections):
+                self._list_at = time.monotonic() + POLL_SECONDS
         # Each ledger gets its turn, whatever became of those before it.
-        return any([self._work(ledger_conn_id) for ledger_conn_id in sorted(self._ledger_ids)])
+        more = [self._attempt(known, partial(self._work, known)) for known in sorted(self._ledger_ids)]
+        return any(more)
 
     def _run(self) -> None:
         while not self._stopping.is_set():
             self._woken.clear()
-            try:
-                more = self.run_once()
-            except Exception as error:  # noqa: BLE001  the thread must outlive what nobody has foreseen
-                # No text and no traceback: they may quote a delivery.
-                log.error("Processing of webhooks failed and is tried again: %s", type(error).__name__)
-                more = False
-            if more:
+            if self.run_once():
                 self._stopping.wait(PAUSE_SECONDS)
             elif self._woken.wait(POLL_SECONDS):
                 self._stopping.wait(GATHER_SECONDS)
 
-    def _list_now_and_then(self) -> None:
-        now = time.monotonic()
-        if now < self._list_at:
-            return
-        self._list_at = now + LIST_SECONDS
+    def _attempt(self, what: str, work: Callable[[], bool]) -> bool:
+        """Return what ``work`` returns; False where it failed, for now."""
         try:
-            connections = self._list()
-        except ConnectionsUnavailableError:
-            self._trouble("connections", "Airflow's connections cannot be read")
-            self._list_at = now + POLL_SECONDS
-            return
-        self._in_trouble.discard("connections")
+            answer = work()
+        except (LedgerError, EmissionError, ConnectionsUnavailableError) as error:
+            self._trouble(what, str(error) or "Airflow's connections cannot be read")
+        except Exception as error:  # noqa: BLE001  the thread, and the other ledgers, outlive the unforeseen
+            # No text and no traceback: they may quote a delivery.
+            self._trouble(what, f"unforeseen {type(error).__name__}")
+        else:
+            self._in_trouble.discard(what)
+            return answer
+        return False
+
+    def _list_connections(self) -> bool:
+        connections = self._list()
         self._ledger_ids.update(one.ledger_conn_id for one in connections if one.ledger_conn_id)
         self._listed(connections)
+        return True
 
     def _work(self, ledger_conn_id: str) -> bool:
-        try:
-            ledger = self._ledgers.find(ledger_conn_id)
-            if ledger is None:
-                return False
-            more = process_waiting(ledger, limit=EVENTS_AT_A_TIME).still_waiting
-            more = emit_waiting(ledger) or more
-        except LedgerError as error:
-            self._trouble(ledger_conn_id, str(error))
+        """Process and emit a little of what waits in one ledger; True where there is more."""
+        ledger = self._ledgers.find(ledger_conn_id)
+        if ledger is None:
             return False
-        except EmissionError as error:
-            self._trouble(ledger_conn_id, str(error))
-            return False
-        self._in_trouble.discard(ledger_conn_id)
-        return more
+        more = process_waiting(ledger, limit=EVENTS_AT_A_TIME).still_waiting
+        return emit_waiting(ledger) or more
 
     def _trouble(self, what: str, why: str) -> None:
         """Say it once, and again only after it was well in between."""

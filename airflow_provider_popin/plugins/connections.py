@@ -9,6 +9,7 @@ import hashlib
 import hmac
 import logging
 import os
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from airflow.providers.common.compat.sdk import (
@@ -104,12 +105,17 @@ def list_webhook_connections() -> list[WebhookConnection]:
     A secrets backend cannot be asked for a list: of its connections only ``popin_default`` and those that
     ``[popin] connections`` names are found.
 
-    :raises ConnectionsUnavailableError: as for :func:`read_webhook_connection`.
+    :raises ConnectionsUnavailableError: Airflow's database did not answer.
     """
     named = conf.get("popin", "connections", fallback="") or ""
     ids = {DEFAULT_CONN_ID, *(name.strip() for name in named.split(",") if name.strip())}
-    found = (read_webhook_connection(conn_id) for conn_id in sorted(ids | listed_conn_ids()))
-    return [connection for connection in found if connection is not None]
+    found = []
+    for conn_id in sorted(ids | listed_conn_ids()):
+        # One that cannot be read now must not hide the others.
+        with suppress(ConnectionsUnavailableError):
+            if (connection := read_webhook_connection(conn_id)) is not None:
+                found.append(connection)
+    return found
 
 
 def listed_conn_ids() -> set[str]:

@@ -20,6 +20,7 @@ import asyncio
 import gc
 import logging
 import re
+import threading
 import time
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -55,6 +56,7 @@ DISCARD_SECONDS = 0.5
 # Refusals take their time, all alike: it tells nothing, and slows down who guesses.
 REFUSAL_SECONDS = 0.1
 STORE_SECONDS = 20.0
+CLOSE_SECONDS = 10.0
 RETRY_AFTER_SECONDS = 2
 # Popin's bodies take 0.1 ms, less than the way to another thread and back.
 PARSED_AT_ONCE_BYTES = 4096
@@ -87,8 +89,11 @@ class _Parts:
         if self.background is not None:
             self.background.stop()
         self.doorkeeper.close()
-        self.threads.shutdown(wait=True)
-        self.ledgers.close()
+        self.threads.shutdown(wait=False, cancel_futures=True)
+        # A database that hangs must not keep the API server from ending.
+        closer = threading.Thread(target=self.ledgers.close, daemon=True)
+        closer.start()
+        closer.join(CLOSE_SECONDS)
 
 
 class Receiver:

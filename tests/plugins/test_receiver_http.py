@@ -6,6 +6,7 @@ import json
 import logging
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import requests
 
 from airflow_provider_popin.plugins import admission, receiver
 from tests.plugins.deliveries import KEY, address, deliver, exchange, fresh_id, missed_call, set_up
+from tests.postgres import empty_schema
 
 SetConnection = Callable[..., None]
 HEAD = (
@@ -226,6 +228,30 @@ class TestLedgerTrouble:
         assert deliver(url, missed_call()).status_code == 503
         set_connection(ledger_conn_id, **ledger)
         assert deliver(url, missed_call()).status_code == 503
+
+
+@pytest.mark.postgres
+def test_deliveries_at_once_on_postgres(
+    api_server: str, set_connection: SetConnection, tmp_path: Path, postgres: str
+) -> None:
+    with empty_schema(postgres) as server:
+        ledger_conn_id = fresh_id("ledger")
+        set_connection(
+            ledger_conn_id,
+            conn_type="postgres",
+            host=server.host,
+            port=server.port,
+            login=server.username,
+            password=server.password,
+            schema=server.database,
+            extra=dict(server.query),
+        )
+        url = address(api_server, set_up(set_connection, tmp_path, ledger_conn_id=ledger_conn_id))
+        bodies = [missed_call(number) for number in range(30)] * 2
+        with ThreadPoolExecutor(20) as senders:
+            answers = list(senders.map(lambda body: deliver(url, body), bodies))
+        assert {answer.status_code for answer in answers} == {200}
+        assert sorted(answer.json()["duplicate"] for answer in answers) == [False] * 30 + [True] * 30
 
 
 def test_nothing_of_a_delivery_is_logged(

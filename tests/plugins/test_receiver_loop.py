@@ -290,9 +290,34 @@ class TestBackground:
         worker.start()
         wait_until(lambda: len(calls) >= 4)
         worker.stop()
+        assert "a phone" not in caplog.text
+        assert len([line for line in caplog.messages if "(connections)" in line]) == 1
+
+    def test_an_unforeseen_error_of_one_ledger_holds_up_no_other(
+        self,
+        shop: str,
+        ledger: Ledger,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        receive(ledger, shop, 1)
+        ledgers = Ledgers()
+        find = ledgers.find
+
+        def broken(ledger_conn_id: str) -> Ledger | None:
+            if ledger_conn_id == "a_strange_ledger":
+                raise ZeroDivisionError("a phone")
+            return find(ledger_conn_id)
+
+        monkeypatch.setattr(ledgers, "find", broken)
+        worker = Background(ledgers, list_connections=list)
+        worker.wake("a_strange_ledger")
+        worker.wake(ledger_of(shop))
+        worker.run_once()
+        assert bookings.statuses(ledger) == {"matched"}
         assert "ZeroDivisionError" in caplog.text
         assert "a phone" not in caplog.text
-        assert caplog.text.count("cannot be read") == 1
+        ledgers.close()
 
 
 class TestLedgers:
