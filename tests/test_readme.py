@@ -310,7 +310,7 @@ def test_command_line_runs_as_written(
     for arguments in lines:
         assert cli.main(arguments) == 0, arguments
         printed[" ".join(arguments[:2])] = capfd.readouterr().out
-    assert len(lines) == 9
+    assert len(lines) == 11
     assert "1042" in printed["in-doubt list"]
     assert "booked" in printed["in-doubt resolve"]
     assert '"lead_id": "1042"' in printed["ledger export"]
