@@ -11,6 +11,7 @@ gets it unless its schedule refuses events from outside (``allow_global_producer
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
@@ -38,6 +39,25 @@ def register(uri: str, extras: Sequence[Mapping[str, object]], *, session: Sessi
     in_use = select(AssetModel).where(AssetModel.uri == uri, AssetModel.active.has())
     assets = list(session.scalars(in_use))
     for asset in assets:
+        # Before: it locks what is queued, so that no scheduler takes it away while more is added.
+        _queued_now(asset.id, session)
         for extra in extras:
             asset_manager.register_asset_change(asset=asset, extra=dict(extra), session=session)
+        _queued_now(asset.id, session)
     return len(assets)
+
+
+def _queued_now(asset_id: int, session: Session) -> None:
+    """Let what is queued for an asset be as late as its newest event.
+
+    The scheduler gives a run the events up to the time at which its Dag was queued. A Dag that is queued
+    already stays so with the time of the first event (seen on 3.3.2; read in 3.0 to 3.2), and later ones
+    would wait until the next event of the asset, however long that takes.
+    """
+    from airflow.models.asset import AssetDagRunQueue
+    from sqlalchemy import update
+
+    queued = update(AssetDagRunQueue).where(AssetDagRunQueue.asset_id == asset_id)
+    session.execute(
+        queued.values(created_at=datetime.now(UTC)).execution_options(synchronize_session="fetch")
+    )

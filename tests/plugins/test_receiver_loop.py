@@ -121,8 +121,18 @@ class TestInAirflow:
             "event_id",
         }
         assert (first["source"], first["generation"], first["kind"]) == ("crm", 1, "missed")
-        assert queued(on_missed)
+        assert queued(on_missed) == [True]
         wait_until(lambda: bookings.waiting_asset_events(ledger) == 0)
+
+    def test_one_run_gets_all_events_that_came_before_it(
+        self, shop: str, ledger: Ledger, on_missed: str
+    ) -> None:
+        for user_ids in ((1, 2), (3,)):
+            receive(ledger, shop, *user_ids)
+            process_waiting(ledger)
+            emit_waiting(ledger)
+            assert queued(on_missed) == [True]
+        assert len(asset_events(shop)) == 3
 
     def test_an_asset_that_nobody_knows_is_no_error(
         self, api_server: str, shop: str, ledger: Ledger, caplog: pytest.LogCaptureFixture
@@ -386,11 +396,19 @@ def asset_events(conn_id: str) -> list[dict[str, Any]]:
         return [dict(extra) for extra in session.scalars(query)]
 
 
-def queued(dag_id: str) -> bool:
-    """Whether the scheduler is going to make a run of a Dag."""
+def queued(dag_id: str) -> list[bool]:
+    """For each asset that is going to start a Dag, whether that run will get all of the asset's events.
+
+    A run gets the events up to the time at which the Dag was queued.
+    """
     from airflow.models.asset import AssetDagRunQueue
+    from airflow.models.asset import AssetEvent as AssetEventModel
     from airflow.utils.session import create_session
 
     with create_session() as session:
-        query = sa.select(AssetDagRunQueue).where(AssetDagRunQueue.target_dag_id == dag_id)
-        return session.scalars(query).first() is not None
+        rows = session.scalars(sa.select(AssetDagRunQueue).where(AssetDagRunQueue.target_dag_id == dag_id))
+        newest = sa.select(sa.func.max(AssetEventModel.timestamp))
+        return [
+            row.created_at >= session.scalars(newest.where(AssetEventModel.asset_id == row.asset_id)).one()
+            for row in rows
+        ]
