@@ -150,6 +150,7 @@ def _book_one(
     hook: PopinHook, wish: Wish, ledger: Ledger, source: str, lead_id: str, context: Context
 ) -> Booked:
     from airflow_provider_popin.sync.single import SingleBooking, book_one
+    from airflow_provider_popin.webhooks.processing import process_waiting
 
     slot, timezone = hook.find_slot(wish.time)
     booking = SingleBooking(
@@ -162,6 +163,8 @@ def _book_one(
         native=wish.native,
         url=wish.url,
     )
+    # What webhooks told may end a doubt that would hold this booking.
+    process_waiting(ledger)
     call = book_one(ledger=ledger, config=hook.config, booking=booking, run=_run_identity(context))
     return Booked(wish, slot, timezone, call)
 

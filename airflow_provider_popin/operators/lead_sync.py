@@ -217,6 +217,7 @@ class PopinLeadSyncOperator(LineageMethods, BaseOperator):
 
     def _run(self, context: Context, settings: SyncSettings) -> Report:
         from airflow_provider_popin.sync.engine import LeadSync
+        from airflow_provider_popin.webhooks.processing import take_evidence
 
         ti, run = context["ti"], _identity(context["ti"])
         prior = look_back(ti)
@@ -232,6 +233,7 @@ class PopinLeadSyncOperator(LineageMethods, BaseOperator):
                 prior=prior,
                 write_back=self._write_back(stack),
                 results=self._results(run),
+                take_evidence=take_evidence,
             )
             if self._killed:
                 # Airflow 3 raises nothing in a task that it stops: without this, everything would be sent.

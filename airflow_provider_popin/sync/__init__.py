@@ -4,7 +4,9 @@ Where to look:
 
 =================  =====================================================================
 ``states``         the state machine of a lead, as pure functions; start reading here
-``schema``         the ledger's tables
+``transitions``    steps that several rules of it take
+``evidence``       its rules for what webhooks prove, and for alarms
+``schema``         the ledger's tables; those of webhooks are in ``event_tables``
 ``ledger``         the ledger: transactions, and events applied to rows
 ``writer``         the one thread that writes, and its group commit
 ``guards``         what must hold before the first POST, so that a lost ledger books nobody

@@ -12,9 +12,9 @@ from airflow_provider_popin.client.redaction import redact_text
 from airflow_provider_popin.sync import guards, ledger_queries, schema, watermark_store
 from airflow_provider_popin.sync.errors import SyncError
 from airflow_provider_popin.sync.events import BookingState, CaptureState, Record, Resolved
+from airflow_provider_popin.sync.forgetting import forget_events
 from airflow_provider_popin.sync.ledger import CHUNK, Ledger, clock, locked
 from airflow_provider_popin.sync.results import call_time
-from airflow_provider_popin.webhooks.forgetting import forget_events
 
 OUTCOMES = {"booked": True, "not-booked": False}
 

@@ -24,7 +24,7 @@ from airflow_provider_popin.sync.progress import Progress
 from airflow_provider_popin.sync.reading import SourceReader, lead_id_column, row_reader
 from airflow_provider_popin.sync.report import Report, summary_line
 from airflow_provider_popin.sync.results import ResultsWriter, write_results
-from airflow_provider_popin.sync.session import Session
+from airflow_provider_popin.sync.session import Session, TakeEvidence
 from airflow_provider_popin.sync.settings import Prior, RunIdentity, SyncSettings
 from airflow_provider_popin.sync.spool import Spool
 from airflow_provider_popin.sync.stop_switch import StopSwitch
@@ -47,6 +47,7 @@ class LeadSync:
     :param prior: what is known about earlier runs, for the guards
     :param write_back: tells the CRM; see :data:`.write_back_pass.WriteBack`
     :param results: writes the results file; see :data:`.results.ResultsWriter`
+    :param take_evidence: lets webhooks count that were received; see :data:`.session.TakeEvidence`
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class LeadSync:
         prior: Prior | None = None,
         write_back: WriteBack | None = None,
         results: ResultsWriter | None = None,
+        take_evidence: TakeEvidence | None = None,
     ) -> None:
         if ledger is None and not settings.dry_run:
             raise LedgerError("a run that sends needs a ledger; only a dry run does without")
@@ -73,6 +75,7 @@ class LeadSync:
         self._prior = prior or Prior()
         self._write_back = write_back
         self._results = results
+        self._take_evidence = take_evidence
         self._switch = StopSwitch()
         self._progress = Progress()
         self._watermark = Watermark(settings, config) if settings.watermark is not None else None
@@ -143,6 +146,7 @@ class LeadSync:
             progress=self._progress,
             lead_id_column=lead_id_column(self._settings),
             watermark=self._watermark,
+            take_evidence=self._take_evidence,
         )
         with LoopThread(self._progress.tick, self._patience) as thread:
             try:

@@ -11,9 +11,9 @@ import uuid
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from airflow_provider_popin.sync import event_tables as _event_tables  # noqa: F401 - declares its own there
 from airflow_provider_popin.sync.errors import LedgerError
 from airflow_provider_popin.sync.tables import Instant, metadata, partial_index, row_id
-from airflow_provider_popin.webhooks import tables as _webhook_tables  # noqa: F401 - declares its own there
 
 # Raised with every change of a table; a ledger with a higher number than this code knows is refused.
 SCHEMA_VERSION = 2

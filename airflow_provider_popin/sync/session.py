@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from sqlalchemy.engine import Connection
@@ -39,12 +39,15 @@ from airflow_provider_popin.sync.settings import Prior, RunIdentity, SyncSetting
 from airflow_provider_popin.sync.stop_switch import StopSwitch
 from airflow_provider_popin.sync.watermark import Watermark
 from airflow_provider_popin.sync.writer import Writer
-from airflow_provider_popin.webhooks.processing import process_batch
 
 log = logging.getLogger(__name__)
 
 LEASE_SECONDS = 90.0
 RENEW_SECONDS = 20.0
+
+# Applies a batch of what webhooks told, in the given transaction; True where more is waiting. The sync knows
+# nothing else of webhooks: see `webhooks.processing.take_evidence`.
+TakeEvidence = Callable[[Connection, Ledger], bool]
 
 
 class Session:
@@ -52,6 +55,7 @@ class Session:
 
     :param lead_id_column: the source column that lead ids come from, for the guard
     :param watermark: opened with the session
+    :param take_evidence: None where nothing is known of webhooks
     """
 
     def __init__(
@@ -66,8 +70,10 @@ class Session:
         progress: Progress,
         lead_id_column: str,
         watermark: Watermark | None = None,
+        take_evidence: TakeEvidence | None = None,
     ) -> None:
         self._watermark = watermark
+        self._evidence = take_evidence
         self._settings = settings
         self._config = config
         self._ledger = ledger
@@ -222,9 +228,9 @@ class Session:
 
     async def _take_evidence(self) -> None:
         """Let webhooks that were received count, even if nobody processes them elsewhere."""
-        while not self._switch.hurry:
-            done = await self._writer.call(lambda connection: process_batch(connection, self._ledger))
-            if not done.still_waiting:
+        take = self._evidence
+        while take is not None and not self._switch.hurry:
+            if not await self._writer.call(lambda connection: take(connection, self._ledger)):
                 return
 
     def _claim(self, connection: Connection, records: Sequence[Record]) -> list[bool]:

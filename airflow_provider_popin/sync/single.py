@@ -35,7 +35,6 @@ from airflow_provider_popin.sync.exchange_loop import LATEST_SEND_SECONDS
 from airflow_provider_popin.sync.jobs import BookingJob, Sending
 from airflow_provider_popin.sync.ledger import Ledger, LedgerUnreachableError
 from airflow_provider_popin.sync.settings import Prior, RunIdentity
-from airflow_provider_popin.webhooks.processing import process_waiting
 
 log = logging.getLogger(__name__)
 
@@ -106,8 +105,6 @@ class _Booker:
         self._sending = Sending(str(uuid.uuid4()), run.dag_run, config.timeout_seconds)
 
     def book(self, prior: Prior) -> ScheduledCall:
-        # What webhooks told may end a doubt that would hold this booking.
-        process_waiting(self._ledger)
         self._wait_for_permit()
         with self._ledger.write() as connection:
             job = self._prepare(connection, prior)

@@ -1,4 +1,4 @@
-"""What the ledger's tables have in common; they are declared in ``schema`` and in ``webhooks.tables``."""
+"""What the ledger's tables have in common; they are declared in ``schema`` and in ``event_tables``."""
 
 from __future__ import annotations
 

@@ -6,7 +6,6 @@ Where to look, in the order in which a delivery passes:
 ``events``      ``CallEvent``, the one model of what Popin tells
 ``envelopes``   bytes of a delivery become a ``CallEvent``: three documented envelopes
 ``payloads``    a payload without the people in it
-``tables``      the events, deliveries and asset events in the ledger's database
 ``inbox``       durable receipt: the thread that writes, and who waits for it
 ``deliveries``  many deliveries in one transaction, each body once
 ``matching``    which lead an event is about: exactly one, or nobody
@@ -17,7 +16,6 @@ Where to look, in the order in which a delivery passes:
 ``figures``     what the page counts: the funnel, rejections, slots, runs
 ``telling``     how calls ended, to the CRM: from where it left off
 ``admin``       what a person does: dismiss an event, clear an alarm
-``forgetting``  a lead that is forgotten takes its events along
 ==============  ======================================================================
 
 Receipt and processing are two steps on purpose: the answer to Popin depends on one durable insert only. What

@@ -12,10 +12,10 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 
+from airflow_provider_popin.sync import event_tables as tables
+from airflow_provider_popin.sync.event_tables import EventStatus
 from airflow_provider_popin.sync.ledger import chunks, clock
-from airflow_provider_popin.webhooks import tables
 from airflow_provider_popin.webhooks.events import CallEvent
-from airflow_provider_popin.webhooks.tables import EventStatus
 
 # An identical body on the same connection within this time is the same event; counted from its receipt.
 DUPLICATE_SECONDS = 24 * 3600.0

@@ -11,10 +11,10 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from airflow_provider_popin.sync import event_tables as tables
 from airflow_provider_popin.sync.events import Record
 from airflow_provider_popin.sync.ledger import Ledger, chunks, clock, insert_ignoring
 from airflow_provider_popin.sync.results import call_time
-from airflow_provider_popin.webhooks import tables
 
 LEASE_SECONDS = 60.0
 

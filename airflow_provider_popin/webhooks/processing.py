@@ -17,13 +17,14 @@ from sqlalchemy.engine import Connection
 
 from airflow_provider_popin.client.errors import PopinInputError
 from airflow_provider_popin.client.slots import format_popin_time
+from airflow_provider_popin.sync import event_tables as tables
 from airflow_provider_popin.sync import schema
+from airflow_provider_popin.sync.event_tables import EventStatus
 from airflow_provider_popin.sync.events import BookingState, Evidence, Record
 from airflow_provider_popin.sync.ledger import Ledger, chunks, clock, locked
-from airflow_provider_popin.webhooks import deliveries, matching, outbox, tables
+from airflow_provider_popin.webhooks import deliveries, matching, outbox
 from airflow_provider_popin.webhooks.events import ENDINGS, OUTCOMES, EventKind
 from airflow_provider_popin.webhooks.matching import Candidate, Match
-from airflow_provider_popin.webhooks.tables import EventStatus
 
 # Events of one transaction: short enough not to keep a sync from writing.
 BATCH = 100
@@ -124,6 +125,16 @@ def process_batch(connection: Connection, ledger: Ledger, *, limit: int = BATCH)
             outbox.put(connection, row, done.record, known.sources[done.record.id])
     deliveries.forget_old(connection)
     return Processed(len(rows), still_waiting=len(rows) == limit)
+
+
+def take_evidence(connection: Connection, ledger: Ledger) -> bool:
+    """Process a batch on behalf of a lead sync: evidence counts even where the API server died.
+
+    :param connection: in a write transaction of the sync.
+    :param ledger: the same ledger.
+    :return: whether more is waiting.
+    """
+    return process_batch(connection, ledger).still_waiting
 
 
 def _is_any_due(connection: Connection) -> bool:

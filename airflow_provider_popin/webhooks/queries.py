@@ -11,12 +11,12 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from airflow_provider_popin.sync import event_tables as tables
 from airflow_provider_popin.sync import schema
+from airflow_provider_popin.sync.event_tables import EventStatus
 from airflow_provider_popin.sync.events import BookingState, Record
 from airflow_provider_popin.sync.ledger import Ledger, chunks
-from airflow_provider_popin.webhooks import tables
 from airflow_provider_popin.webhooks.matching import UNKNOWN_CUSTOMER
-from airflow_provider_popin.webhooks.tables import EventStatus
 from airflow_provider_popin.webhooks.views import (
     Attention,
     EventView,

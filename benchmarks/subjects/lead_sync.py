@@ -7,6 +7,7 @@ import sqlalchemy
 from airflow_provider_popin.sync.engine import LeadSync
 from airflow_provider_popin.sync.ledger import Ledger
 from airflow_provider_popin.sync.settings import RunIdentity, SyncSettings
+from airflow_provider_popin.webhooks.processing import take_evidence
 from benchmarks.people import FIELD_MAP, REGION, people
 from benchmarks.subjects.subject import Figures, Job, config_for, report, timed
 
@@ -31,6 +32,7 @@ def main() -> None:
         config=config_for(job),
         ledger=ledger,
         run=RunIdentity(dag_run="benchmark/run/sync"),
+        take_evidence=take_evidence,
     )
     with timed() as clock:
         told = sync.run(people(job.leads))

@@ -32,6 +32,7 @@ from airflow_provider_popin.sync.engine import LeadSync
 from airflow_provider_popin.sync.errors import SyncError
 from airflow_provider_popin.sync.ledger import Ledger
 from airflow_provider_popin.sync.settings import RunIdentity, SyncSettings
+from airflow_provider_popin.webhooks.processing import take_evidence
 from tests.faults.checkpoints import checkpoints
 from tests.faults.people import Row
 
@@ -176,6 +177,7 @@ def _child(task: Task) -> int:
         ledger=Ledger.open(sa.create_engine(task.ledger_url, future=True)),
         run=RunIdentity(dag_run=task.dag_run, try_number=task.try_number),
         results=write,
+        take_evidence=take_evidence,
     )
     signal.signal(signal.SIGTERM, lambda *_: sync.stop("SIGTERM"))
     reach = _signaller(task)

@@ -23,6 +23,7 @@ from airflow_provider_popin.sync.errors import SyncError
 from airflow_provider_popin.sync.ledger import Ledger
 from airflow_provider_popin.sync.report import Report
 from airflow_provider_popin.sync.settings import Prior, RunIdentity, SyncSettings
+from airflow_provider_popin.webhooks.processing import take_evidence
 from tests.faults.ledger_view import LedgerView
 from tests.faults.people import Row
 from tests.faults.worker import Task, Worker
@@ -150,6 +151,7 @@ class World:
             prior=prior,
             write_back=write_back,
             results=keep,
+            take_evidence=take_evidence,
         )
 
     def run(

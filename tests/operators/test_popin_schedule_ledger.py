@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -10,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_provider_popin.client.models import Slot
+from airflow_provider_popin.hooks.ledger import open_ledger
 from airflow_provider_popin.hooks.popin import PopinHook
 from airflow_provider_popin.operators.popin import PopinScheduleOperator
 from airflow_provider_popin.sync import single
 from tests.airflow_runs import states, xcom
 from tests.conftest import API_KEY, SELLER_TOKEN
 from tests.operators.support import ASHA, killed_and_retried, make_dag, no_waits, output, run_again, tries
+from tests.webhooks.deliveries import deliver, scheduled
 
 if TYPE_CHECKING:
     from airflow_provider_popin.sandbox.server import SandboxServer
@@ -127,6 +130,23 @@ def test_a_booking_in_doubt_is_held_and_the_command_to_resolve_it_is_named(
     text = output(capfd, caplog)
     assert "in-doubt resolve" in text
     assert "ledger connection 'popin_ledger'" in text
+
+
+def test_a_webhook_ends_the_doubt_before_the_task_runs_again(
+    run_dag: Callable[..., Any], sandbox: SandboxServer, customer_id: str, slot: Slot, ledger_conn_id: str
+) -> None:
+    sandbox.set_faults("schedule:500_after_commit")
+    dag = with_ledger("ledger_evidence", customer_id, slot)
+    run = run_dag(dag)
+    assert states(run) == {"book": "failed"}
+
+    with PopinHook() as hook:
+        account, zone = hook.config.account_key, hook.get_slots().timezone
+    user_id = base64.b64decode(customer_id).decode()
+    told = scheduled(slot.start.timestamp(), user_id, zone=zone)
+    deliver(open_ledger(ledger_conn_id), told, account=account)
+    assert run_again(dag, run, "book") == "success"
+    assert len(sandbox.requests(endpoint="schedule")) == len(sandbox.bookings()) == 1
 
 
 def test_a_try_that_died_is_held_by_the_ledger(

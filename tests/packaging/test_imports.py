@@ -65,6 +65,7 @@ def test_provider_info_imports_nothing() -> None:
     [
         ("client", {"airflow", "sqlalchemy"}),
         ("sync", {"airflow"}),
+        ("webhooks", {"airflow"}),
         ("sandbox", {"airflow", "sqlalchemy"}),
     ],
 )
@@ -80,7 +81,12 @@ def is_inside(name: str, package: str) -> bool:
 # The package itself, which is only the version, may be imported from everywhere.
 @pytest.mark.parametrize(
     ("room", "own"),
-    [("client", ["client"]), ("sync", ["client", "sync"]), ("sandbox", ["sandbox"])],
+    [
+        ("client", ["client"]),
+        ("sync", ["client", "sync"]),
+        ("webhooks", ["client", "sync", "webhooks"]),
+        ("sandbox", ["sandbox"]),
+    ],
 )
 def test_imports_of_a_room_point_one_way(room: str, own: list[str]) -> None:
     foreign = {
@@ -95,7 +101,13 @@ def test_imports_of_a_room_point_one_way(room: str, own: list[str]) -> None:
 
 @pytest.mark.parametrize(
     ("room", "library"),
-    [("client", "airflow"), ("client", "sqlalchemy"), ("sync", "airflow"), ("sandbox", "airflow")],
+    [
+        ("client", "airflow"),
+        ("client", "sqlalchemy"),
+        ("sync", "airflow"),
+        ("webhooks", "airflow"),
+        ("sandbox", "airflow"),
+    ],
 )
 def test_room_names_no(library: str, room: str) -> None:
     wrong = {

@@ -1,23 +1,22 @@
-"""Webhooks that wait count at the start and at the end of every lead sync, and before a single booking."""
+"""Webhooks that wait count at the start and at the end of every lead sync."""
 
 from __future__ import annotations
 
 import asyncio
 import base64
 from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
 from airflow_provider_popin.sandbox.server import SandboxServer
-from airflow_provider_popin.sync import admin
+from airflow_provider_popin.sync import event_tables as tables
 from airflow_provider_popin.sync.ledger import Ledger
-from airflow_provider_popin.webhooks import tables
 from tests.faults.conftest import MakeWorld, _short_waits, ledger_url, make_world, on_each_database
 from tests.faults.invariants import check_invariants
-from tests.faults.world import SOURCE, World
+from tests.faults.world import World
 from tests.webhooks.deliveries import body, deliver, scheduled
 
 __all__ = ["_short_waits", "ledger_url", "make_world"]
@@ -125,36 +124,6 @@ def test_a_resend_is_not_sent_where_a_webhook_waits(sandbox: SandboxServer, make
     run = world.run("dag/1/sync", on_in_doubt="resend")
     assert run.counts() == {"skipped": 4}
     assert len(sandbox.bookings()) == 4
-
-
-def test_a_single_booking_looks_for_evidence_first(sandbox: SandboxServer, make_world: MakeWorld) -> None:
-    from airflow_provider_popin.client.models import Slot
-    from airflow_provider_popin.sync.errors import LeadHeldError
-    from airflow_provider_popin.sync.settings import RunIdentity
-    from airflow_provider_popin.sync.single import SingleBooking, book_one
-
-    world = make_world(1)
-    sandbox.set_faults("schedule:500_after_commit")
-    world.run("dag/0/sync")
-    sandbox.set_faults()
-    ledger = world.open_ledger()
-    (booking,) = sandbox.bookings()
-    (doubt,) = admin.list_in_doubt(ledger)
-    wish = SingleBooking(
-        source=SOURCE,
-        lead_id=str(doubt["lead_id"]),
-        customer_id=str(doubt["customer_id"]),
-        slot=Slot(
-            start=datetime.fromisoformat(str(booking["start"])).astimezone(UTC), time=str(doubt["slot"])
-        ),
-        timezone="Asia/Kolkata",
-    )
-    run = RunIdentity(dag_run="dag/2/book", try_number=1)
-    with pytest.raises(LeadHeldError, match="in doubt"):
-        book_one(ledger=ledger, config=world.config, booking=wish, run=run)
-    tell_all(world, ledger)
-    assert book_one(ledger=ledger, config=world.config, booking=wish, run=run).time is None
-    assert len(sandbox.bookings()) == 1
 
 
 def test_nothing_personal_of_a_webhook_is_in_the_ledger(

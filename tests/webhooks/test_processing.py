@@ -8,10 +8,11 @@ import pytest
 import sqlalchemy as sa
 
 from airflow_provider_popin.sync import admin, schema
+from airflow_provider_popin.sync import event_tables as tables
 from airflow_provider_popin.sync.events import Answer
 from airflow_provider_popin.sync.ledger import Ledger, LedgerUnreachableError
 from airflow_provider_popin.webhooks import deliveries as deliveries_module
-from airflow_provider_popin.webhooks import processing, tables
+from airflow_provider_popin.webhooks import processing
 from airflow_provider_popin.webhooks.outbox import next_asset_events
 from airflow_provider_popin.webhooks.processing import RETRY_SECONDS, Processed, process_waiting
 from tests.sync.ledgers import (

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from airflow_provider_popin.sync import event_tables as tables
 from airflow_provider_popin.sync import schema
-from airflow_provider_popin.webhooks import tables
 
 _events = tables.events.c
 _leads = schema.leads.c
