@@ -35,7 +35,7 @@ from airflow_provider_popin.sync.ledger import Ledger
 from scripts import local_airflow
 from scripts.standalone import HOST, free_port
 
-KEY = "load-test-webhook-key"
+KEY = "load-test-key-5d1f"
 CONN_ID = "popin_load"
 ACCOUNT = "shop"
 MEDIAN_GOAL_SECONDS = 0.1
