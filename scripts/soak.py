@@ -146,7 +146,7 @@ class Life:
             self._figures.stops += 1
         elif number == signal.SIGSTOP:
             self._figures.pauses += 1
-            # Paused in the middle of a transaction it keeps SQLite's lock, and time stands still for all.
+            # Paused in the middle of a transaction it keeps its locks, and time stands still for all.
             with suppress(OperationalError):
                 self._world.ledger.let_time_pass()
             time.sleep(self._dice.uniform(0.0, 0.3))
