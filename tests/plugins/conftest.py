@@ -16,9 +16,13 @@ if not airflow_runs.IS_AIRFLOW_3:
     collect_ignore_glob = ["test_receiver*.py", "test_background*.py", "test_outbox*.py", "test_page*.py"]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def api_server(airflow_db: None) -> Iterator[str]:
-    """Return the URL of Airflow's real API server, which runs in this process."""
+    """Return the URL of Airflow's real API server, which runs in this process.
+
+    It ends with its module: its threads read connections, and beside the tasks that other modules run in this
+    process they would ask the supervisor of those, which bears one thread only.
+    """
     with running_api_server() as url:
         yield url
 
