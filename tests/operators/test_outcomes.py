@@ -171,7 +171,7 @@ def test_it_runs_on_every_airflow(
 @pytest.mark.parametrize(
     ("fields", "problem"),
     [
-        ({"conn_type": "http", "host": "localhost"}, "SQL database"),
+        ({"conn_type": "popin", "host": "localhost"}, "SQL database"),
         ({"conn_type": "sqlite", "host": ":memory:"}, "memory"),
     ],
 )
