@@ -99,8 +99,10 @@ def test_a_forged_request_is_refused(
     assert site.rows("SELECT status FROM popin_events") == [("unmatched",)]
 
 
-@pytest.mark.parametrize("token", ["", ".", "1.2", "x.y", f"{int(time.time())}.", "\N{SNOWMAN}.\N{SNOWMAN}"])
+@pytest.mark.parametrize("token", ["", ".", "1.2", "x.y", "NOW.", "\N{SNOWMAN}.\N{SNOWMAN}"])
 def test_a_wrong_token_is_refused(site: Site, token: str) -> None:
+    # Here, for all processes of one run must collect the same tests.
+    token = token.replace("NOW", str(int(time.time())))
     with site.session() as ada:
         assert ada.post(site.url + RESOLVE, data=form(token)).status_code == 403
         fields = form("")
