@@ -7,6 +7,8 @@ for every database.
 
 from __future__ import annotations
 
+import sqlite3
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -312,9 +314,24 @@ def _durable_sqlite(connection: Any, _record: object) -> None:
 
 def _write_ahead_sqlite(connection: Any, _record: object) -> None:
     # The mode is a property of the file: once set, connections that do not ask for it have it too.
-    (mode,) = connection.execute("PRAGMA journal_mode=WAL").fetchone()
+    mode = _switched_to_write_ahead(connection)
     if mode != "wal":
         raise LedgerError(f"the SQLite database keeps no write-ahead log (it says {mode}): give it a file")
+
+
+def _switched_to_write_ahead(connection: Any) -> str:
+    """Two connections that switch a file at once: SQLite tells one of them that it is locked without the
+    wait that ``busy_timeout`` promises for every other statement.
+    """
+    deadline = time.monotonic() + SQLITE_BUSY_SECONDS
+    while True:
+        try:
+            (mode,) = connection.execute("PRAGMA journal_mode=WAL").fetchone()
+            return str(mode)
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+        time.sleep(0.01)
 
 
 def _begin_sqlite(connection: Connection) -> None:

@@ -10,6 +10,7 @@ import threading
 import types
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from pathlib import Path
 
 import pytest
@@ -237,6 +238,25 @@ class TestLocks:
             # It waited, then found that somebody else had acted.
             assert waiting.result(10) == [False]
         assert record(ledger, key).attempt == 2
+
+    @pytest.mark.parametrize("ends", [True, False])
+    def test_it_waits_for_whoever_switches_a_file_to_the_write_ahead_log_just_now(
+        self, sqlite_database: Database, monkeypatch: pytest.MonkeyPatch, ends: bool
+    ) -> None:
+        """SQLite answers "locked" at once there, whatever the timeout."""
+        if not ends:
+            monkeypatch.setattr(ledger_module, "SQLITE_BUSY_SECONDS", 0.05)
+        with sqlite_database.engine().connect() as writer, ThreadPoolExecutor(1) as pool:
+            writer.exec_driver_sql("BEGIN IMMEDIATE")
+            opening = pool.submit(Ledger.open, sqlite_database.engine())
+            if ends:
+                with pytest.raises(FutureTimeoutError):
+                    opening.result(0.2)
+                writer.rollback()
+                assert add_lead(opening.result(10)) > 0
+            else:
+                with pytest.raises(LedgerUnreachableError, match="locked"):
+                    opening.result(10)
 
     def test_many_writers_lose_nothing(self, ledger: Ledger, database: Database) -> None:
         keys = [add_lead(ledger, f"L{number}") for number in range(24)]
