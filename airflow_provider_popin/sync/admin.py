@@ -228,6 +228,9 @@ def _delete(connection: Connection, *conditions: sa.sql.elements.ColumnElement[b
 def _erase(connection: Connection, found: sa.sql.elements.ColumnElement[bool]) -> None:
     forget_events(connection, found)
     ids = sa.select(_leads.id).where(found)
+    now = clock(connection)
+    # Larger in any case, as with every change: a run that knows the lead must see that it does no more.
+    changed_at = sa.case((_leads.updated_at >= now, _leads.updated_at + 0.001), else_=now)
     connection.execute(schema.history.update().where(schema.history.c.lead.in_(ids)).values(why=None))
     connection.execute(
         schema.leads.update()
@@ -243,7 +246,7 @@ def _erase(connection: Connection, found: sa.sql.elements.ColumnElement[bool]) -
             reason=None,
             fingerprint=None,
             wish=None,
-            updated_at=clock(connection),
+            updated_at=changed_at,
         )
     )
 

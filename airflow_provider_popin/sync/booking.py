@@ -177,12 +177,14 @@ class BookingDesk:
                 for key in chunk
                 if seats.free[assigned[key]]
             ]
-            for job in await self._writer.call(partial(self._plan, chosen=events, seats=seats)):
+            jobs, records = await self._writer.call(partial(self._plan, chosen=events, seats=seats))
+            self._writer.remember(records)
+            for job in jobs:
                 yield job
 
     def _plan(
         self, connection: Connection, chosen: Sequence[tuple[int, Slot, int]], seats: Seats
-    ) -> list[BookingJob]:
+    ) -> tuple[list[BookingJob], list[Record]]:
         records = locked(connection, [key for key, _, _ in chosen])
         # A person may have had a lead forgotten since it was captured: nobody is left to be called.
         chosen = [each for each in chosen if each[0] in records and records[each[0]].customer_id is not None]
@@ -198,14 +200,14 @@ class BookingDesk:
             )
             for key, slot, number in chosen
         ]
-        accepted = self._ledger.apply(connection, self._account, events)
+        accepted = self._ledger.apply(connection, self._account, events, records)
         jobs = []
         for (key, slot, _), ok in zip(chosen, accepted, strict=True):
             if ok:
                 jobs.append(booking_job(records[key], slot, seats.timezone))
             elif records[key].claim_owner == self._sending.owner:
                 self._again.append(key)  # another run took the seat between our look and our plan
-        return jobs
+        return jobs, [records[job.record] for job in jobs]
 
     async def _resend_jobs(self, ids: Sequence[int]) -> AsyncIterator[BookingJob]:
         for chunk in chunks(ids):

@@ -28,9 +28,6 @@ SQLITE_BUSY_SECONDS = 30
 CHUNK = 500
 
 _READ_ONLY = "popin_read_only"
-_IMMUTABLE = ("id", "lead_id", "generation", "written")
-_MUTABLE = tuple(c.name for c in schema.record_columns if c.name not in _IMMUTABLE)
-_CHANGED_BY_INTENT = ("capture_state", "booking_state", "attempt", "deadline", "resends", "run", "updated_at")
 
 
 class LedgerUnreachableError(LedgerError):
@@ -112,6 +109,26 @@ class Ledger:
         with _translated():
             return self.engine.connect()
 
+    def connect_for_statements(self) -> Connection:
+        """As :meth:`connect`, for transactions of a single statement by id, repeated many times.
+
+        On Postgres it commits each statement by itself, which saves the round trips of a transaction. SQLite
+        has none to save.
+
+        :raises LedgerUnreachableError: no connection to be had.
+        """
+        with _translated():
+            connection = self.engine.connect()
+            if self.engine.dialect.name == "postgresql":
+                connection = connection.execution_options(isolation_level="AUTOCOMMIT")
+                connection.detach()  # its settings must not reach anybody else through the pool
+                with connection.begin():
+                    # To plan such a statement takes longer than to run it, and of a table that has just grown
+                    # the planner does not know that reading it all is the wrong way.
+                    connection.exec_driver_sql("SET plan_cache_mode = force_generic_plan")
+                    connection.exec_driver_sql("SET enable_seqscan = off")
+            return connection
+
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """One read transaction: a consistent view that blocks no writer.
@@ -126,15 +143,24 @@ class Ledger:
             with connection.begin():
                 yield connection
 
-    def apply(self, connection: Connection, account: str, events: Sequence[Event]) -> list[bool]:
+    def apply(
+        self,
+        connection: Connection,
+        account: str,
+        events: Sequence[Event],
+        records: dict[int, Record] | None = None,
+    ) -> list[bool]:
         """Apply events in order, inside the caller's transaction.
 
         :param connection: from :meth:`write`.
         :param account: the account whose seats are taken.
         :param events: see ``states``; two events of one call may concern the same record.
+        :param records: from :func:`locked` in the same transaction, of all events; changed in place. None
+            reads them.
         :return: for each event whether it was accepted; see ``states.apply``.
         """
-        records = locked(connection, [event.id for event in events])
+        if records is None:
+            records = locked(connection, [event.id for event in events])
         now = clock(connection)
         plans = [event for event in events if isinstance(event, Planned)]
         seated = _take_planned_seats(connection, account, plans)
@@ -150,9 +176,9 @@ class Ledger:
             if ok:
                 changed[event.id] = changed.get(event.id, True) and isinstance(event, Intent)
         by_intents = [records[i] for i, by_intent in changed.items() if by_intent]
-        record_sql.write(connection, by_intents, _CHANGED_BY_INTENT)
+        record_sql.write(connection, by_intents, record_sql.CHANGED_BY_INTENT)
         by_others = [records[i] for i, by_intent in changed.items() if not by_intent]
-        record_sql.write(connection, by_others, _MUTABLE)
+        record_sql.write(connection, by_others, record_sql.MUTABLE)
         _seats_and_notes(connection, account, records, effects, now)
         return accepted
 
@@ -263,7 +289,7 @@ def _take_extra_seat(connection: Connection, account: str, record: Record) -> No
         )
         # None: another transaction took that number just now.
         record.seat = connection.execute(mine).scalar_one_or_none()
-    record_sql.write(connection, [record], _MUTABLE)
+    record_sql.write(connection, [record], record_sql.MUTABLE)
 
 
 def _prepare(engine: Engine, *, create: bool) -> None:

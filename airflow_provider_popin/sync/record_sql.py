@@ -7,6 +7,7 @@ made here from the tables of ``schema`` and go to the driver's own cursor with p
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -20,6 +21,11 @@ from sqlalchemy.exc import DBAPIError
 from airflow_provider_popin.sync import schema
 from airflow_provider_popin.sync.events import Record
 
+_IMMUTABLE = ("id", "lead_id", "generation", "written")
+MUTABLE = tuple(c.name for c in schema.record_columns if c.name not in _IMMUTABLE)
+CHANGED_BY_INTENT = ("capture_state", "booking_state", "attempt", "deadline", "resends", "run", "updated_at")
+
+_mutable = attrgetter(*MUTABLE)
 _NAMES = [column.name for column in schema.record_columns]
 _SELECT = f"SELECT {', '.join(_NAMES)} FROM {schema.leads.name} WHERE"  # noqa: S608 - names of ours only
 # SQLite has no truth values of its own and gives 0 and 1.
@@ -75,6 +81,48 @@ def write(connection: Connection, records: Sequence[Record], names: tuple[str, .
         statement, values = _update(names, _mark(connection))
         with driver_cursor(connection) as cursor:
             cursor.executemany(statement, [values(record) for record in records])
+
+
+def write_unless_changed(connection: Connection, changes: Sequence[tuple[Record, Record]]) -> set[int]:
+    """Write records back that nobody else has changed, which their ``updated_at`` tells.
+
+    On Postgres it is one statement.
+
+    :param connection: in a write transaction, or one that commits each statement
+    :param changes: records before and after; of each one
+    :return: ids of the records that were written
+    """
+    if connection.dialect.name != "sqlite":
+        return _write_all_unless_changed(connection, changes) if changes else set()
+    written = set()
+    with driver_cursor(connection) as cursor:
+        for before, after in changes:
+            statement, values = _update_unless_changed(_differences([(before, after)]))
+            cursor.execute(statement, (*values(after), before.updated_at))
+            if cursor.rowcount == 1:
+                written.add(after.id)
+    return written
+
+
+def _write_all_unless_changed(connection: Connection, changes: Sequence[tuple[Record, Record]]) -> set[int]:
+    names = _differences(changes)
+    statement, values = _update_many(names)
+    columns = (*names, "id", "before")
+    rows = [dict(zip(columns, (*values(after), before.updated_at), strict=True)) for before, after in changes]
+    with driver_cursor(connection) as cursor:
+        cursor.execute(statement, (json.dumps(rows), [row["id"] for row in rows]))
+        return {key for (key,) in cursor.fetchall()}
+
+
+def _differences(changes: Sequence[tuple[Record, Record]]) -> tuple[str, ...]:
+    """The columns that differ in any of some pairs: few sets of them, so few statements, ever occur."""
+    differ = {
+        index
+        for before, after in changes
+        for index, (old, new) in enumerate(zip(_mutable(before), _mutable(after), strict=True))
+        if old != new
+    }
+    return tuple([MUTABLE[index] for index in sorted(differ)])
 
 
 def read_clock(connection: Connection) -> float:
@@ -140,6 +188,38 @@ def _mark(connection: Connection) -> str:
 def _update(names: tuple[str, ...], mark: str) -> tuple[str, Callable[[Record], tuple[Any, ...]]]:
     changes = ", ".join(f"{name} = {mark}" for name in names)
     return f"UPDATE {schema.leads.name} SET {changes} WHERE id = {mark}", attrgetter(*names, "id")  # noqa: S608
+
+
+@cache
+def _update_unless_changed(names: tuple[str, ...]) -> tuple[str, Callable[[Record], tuple[Any, ...]]]:
+    statement, values = _update(names, "?")
+    return f"{statement} AND updated_at = ?", values
+
+
+@cache
+def _update_many(names: tuple[str, ...]) -> tuple[str, Callable[[Record], tuple[Any, ...]]]:
+    """The statement takes the rows as JSON, which both drivers and the server handle faster than a parameter
+    for each value; and the ids once more, without which the table would be read from end to end.
+    """
+    changes = ", ".join(f"{name} = given.{name}" for name in names)
+    columns = ", ".join(f"{name} {_json_type(name)}" for name in names)
+    statement = (
+        f"UPDATE {schema.leads.name} AS lead SET {changes} FROM"  # noqa: S608 - names of ours only
+        f" json_to_recordset(%s::json) AS given({columns}, id bigint, before double precision)"
+        " WHERE lead.id = given.id AND lead.updated_at = given.before AND lead.id = ANY(%s::bigint[])"
+        " RETURNING lead.id"
+    )
+    return statement, attrgetter(*names, "id")
+
+
+def _json_type(name: str) -> str:
+    kind = schema.leads.c[name].type
+    if isinstance(kind, sa.Boolean):
+        return "boolean"
+    if isinstance(kind, sa.Integer):
+        return "bigint"
+    # Not varchar: that would cut what is too long without a word.
+    return "text" if isinstance(kind, sa.String) else "double precision"
 
 
 def _with_truth_values(row: Sequence[Any]) -> list[Any]:

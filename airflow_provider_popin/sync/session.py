@@ -145,6 +145,9 @@ class Session:
         :raises LedgerError: the ledger cannot be written
         """
         admitted = await self._writer.call(lambda connection: self._admission.admit(connection, rows))
+        self._writer.remember(
+            one.record for one in admitted if one.record and one.decision.action is Action.CAPTURE
+        )
         for one in admitted:
             if one.record is None or not isinstance(one.row, LeadRow):
                 continue

@@ -32,6 +32,7 @@ The rules that keep the promise:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -74,7 +75,8 @@ def apply(record: Record, event: Event, effects: Effects, now: float) -> bool:
     """
     accepted = _HANDLERS[type(event)](record, event, effects, now)
     if accepted:
-        record.updated_at = now
+        # Larger with every change, even within one tick of the clock: it tells one version from the next.
+        record.updated_at = max(now, math.nextafter(record.updated_at, math.inf))
     return accepted
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TypeVar
@@ -18,8 +18,12 @@ from sqlalchemy.engine import Connection
 
 from airflow_provider_popin.client.clock import boot_seconds
 from airflow_provider_popin.sync.errors import LedgerError
-from airflow_provider_popin.sync.events import Event
-from airflow_provider_popin.sync.ledger import Ledger, LedgerUnreachableError
+from airflow_provider_popin.sync.events import Event, Record
+from airflow_provider_popin.sync.known_records import KnownRecords
+from airflow_provider_popin.sync.ledger import Ledger, LedgerUnreachableError, locked
+
+# More would keep the first of them waiting: who is told soon sends while the rest is being written.
+MOST_EVENTS = 32
 
 T = TypeVar("T")
 Applied = tuple[bool, float]
@@ -27,7 +31,7 @@ _Waiting = tuple[Event, "asyncio.Future[Applied]"]
 
 
 class Writer:
-    """Owns the run's writing connection. Used from one event loop.
+    """Owns the run's writing connections. Used from one event loop.
 
     :param ledger: where to write.
     :param account: the account whose leads are written.
@@ -39,7 +43,10 @@ class Writer:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="popin-ledger-writer")
         self._waiting: deque[_Waiting] = deque()
         self._scheduled = False
-        self._connection: Connection | None = None
+        self._closing = False
+        self._known = KnownRecords()
+        self._transactions: Connection | None = None
+        self._statements: Connection | None = None
 
     def apply(self, event: Event) -> asyncio.Future[Applied]:
         """Hand in one event, at once: what is handed in together shares a transaction.
@@ -54,10 +61,15 @@ class Writer:
         self._waiting.append((event, answer))
         if not self._scheduled:
             self._scheduled = True
-            batch: list[_Waiting] = []
-            written = loop.run_in_executor(self._thread, self._write_waiting, batch)
-            written.add_done_callback(partial(_deliver, batch))
+            self._thread.submit(self._write_waiting, loop)
         return answer
+
+    def remember(self, records: Iterable[Record]) -> None:
+        """Spare the writer reading these again when they are sent.
+
+        :param records: as :meth:`call` has just committed them; whoever calls changes them no more
+        """
+        self._known.remember(records)
 
     async def call(self, work: Callable[[Connection], T]) -> T:
         """Run ``work`` in a write transaction of its own; returns when it is durable.
@@ -68,39 +80,90 @@ class Writer:
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._transact, work)
 
     def close(self) -> None:
-        """Write what was handed in, close the connection and end the thread."""
-        self._thread.submit(self._disconnect)
+        """Write what was handed in, close the connections and end the thread."""
+        self._closing = True
+        self._thread.submit(self._finish)
         self._thread.shutdown(wait=True)
 
-    def _write_waiting(self, batch: list[_Waiting]) -> list[Applied | LedgerError]:
+    def _write_waiting(self, loop: asyncio.AbstractEventLoop) -> None:
         # Before taking the batch: an event that comes later schedules a write of its own.
         self._scheduled = False
-        while self._waiting:
+        batch: list[_Waiting] = []
+        while self._waiting and len(batch) < MOST_EVENTS:
             batch.append(self._waiting.popleft())
-        return self._write(batch)
+        results: Sequence[Applied | BaseException]
+        try:
+            results = self._write(batch)
+        except BaseException as error:  # noqa: BLE001 - whatever it was, those who wait must hear of it
+            results = [error] * len(batch)
+        loop.call_soon_threadsafe(_deliver, batch, results)
+        if self._waiting and not self._scheduled and not self._closing:
+            # Behind whatever else waits for this thread.
+            self._scheduled = True
+            self._thread.submit(self._write_waiting, loop)
+
+    def _finish(self) -> None:
+        while self._waiting:
+            _, answer = self._waiting[0]
+            self._write_waiting(answer.get_loop())
+        self._disconnect()
 
     def _write(self, batch: Sequence[_Waiting]) -> list[Applied | LedgerError]:
-        events = [event for event, _ in batch]
         started = boot_seconds()
+        events = [event for event, _ in batch]
         try:
-            accepted = self._transact(
-                lambda connection: self._ledger.apply(connection, self._account, events)
-            )
+            written = self._apply_to_known(events)
         except LedgerUnreachableError as error:
             return [error] * len(batch)
+        others = [event for event, ok in zip(events, written, strict=True) if not ok]
+        rest = iter(self._write_under_lock(others))
+        self._known.forget_settled(events)
+        return [(True, started) if ok else next(rest) for ok in written]
+
+    def _apply_to_known(self, events: Sequence[Event]) -> list[bool]:
+        if not all(event.id in self._known for event in events):
+            return [False] * len(events)
+        try:
+            return self._transact(lambda connection: self._known.apply(connection, events), statements=True)
+        except LedgerUnreachableError:
+            self._known.forget(event.id for event in events)
+            raise
+        except (LedgerError, ValueError):
+            # Something here cannot be stored: under the lock it is found out which event it is.
+            self._known.forget(event.id for event in events)
+            return [False] * len(events)
+
+    def _write_under_lock(self, events: Sequence[Event]) -> list[Applied | LedgerError]:
+        started = boot_seconds()
+        if not events:
+            return []
+        try:
+            accepted, records = self._transact(partial(self._apply_under_lock, events=events))
+        except LedgerUnreachableError as error:
+            return [error] * len(events)
         except (LedgerError, ValueError) as error:
             # ValueError: what drivers say of text that they cannot encode (NUL, half a surrogate pair).
-            if len(batch) == 1:
+            if len(events) == 1:
                 return [_as_ledger_error(error)]
             # One event that the database cannot store must not take its neighbours' outcomes with it.
-            return [told for waiting in batch for told in self._write([waiting])]
+            return [told for event in events for told in self._write_under_lock([event])]
+        self._known.remember(records.values())
         return [(ok, started) for ok in accepted]
 
-    def _transact(self, work: Callable[[Connection], T]) -> T:
-        if self._connection is None:
-            self._connection = self._ledger.connect()
+    def _apply_under_lock(
+        self, connection: Connection, events: Sequence[Event]
+    ) -> tuple[list[bool], dict[int, Record]]:
+        records = locked(connection, [event.id for event in events])
+        return self._ledger.apply(connection, self._account, events, records), records
+
+    def _transact(self, work: Callable[[Connection], T], *, statements: bool = False) -> T:
+        """Run ``work`` in a transaction, or with ``statements`` on a connection that may commit each one."""
         try:
-            with self._ledger.write(self._connection) as connection:
+            if statements and self._statements is None:
+                self._statements = self._ledger.connect_for_statements()
+            if not statements and self._transactions is None:
+                self._transactions = self._ledger.connect()
+            with self._ledger.write(self._statements if statements else self._transactions) as connection:
                 return work(connection)
         except LedgerError:
             # The connection may be the cause; the next transaction gets a fresh one.
@@ -108,9 +171,10 @@ class Writer:
             raise
 
     def _disconnect(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        for connection in (self._transactions, self._statements):
+            if connection is not None:
+                connection.close()
+        self._transactions = self._statements = None
 
 
 def _as_ledger_error(error: LedgerError | ValueError) -> LedgerError:
@@ -119,9 +183,7 @@ def _as_ledger_error(error: LedgerError | ValueError) -> LedgerError:
     return LedgerError(f"the database's driver cannot encode a value: {type(error).__name__}")
 
 
-def _deliver(batch: list[_Waiting], written: asyncio.Future[list[Applied | LedgerError]]) -> None:
-    failure = written.exception()
-    results = [failure] * len(batch) if failure is not None else written.result()
+def _deliver(batch: Sequence[_Waiting], results: Sequence[Applied | BaseException]) -> None:
     for (_, answer), result in zip(batch, results, strict=True):
         if answer.done():  # its worker was cancelled meanwhile
             continue

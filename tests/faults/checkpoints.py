@@ -1,6 +1,7 @@
 """Named steps of a run, from outside: the code under test knows nothing of them.
 
-Every ledger transition is a step twice: ``NAME:uncommitted`` (written, the transaction still open) and
+Every ledger transition is a step twice: ``NAME:uncommitted`` (written, the transaction still open;
+on Postgres a step of the sending itself is committed then, for it is a statement by itself) and
 ``NAME:committed``. Every request is one twice: ``ENDPOINT:unsent`` (its intent is durable) and
 ``ENDPOINT:answered`` (its outcome is not yet).
 """
@@ -18,7 +19,8 @@ from sqlalchemy.engine import Connection
 from airflow_provider_popin.client.aiohttp_sender import AiohttpSender
 from airflow_provider_popin.client.exchange import Exchange, Request
 from airflow_provider_popin.sync import guards, ledger_queries
-from airflow_provider_popin.sync.events import Event, Intent, Released, Settled
+from airflow_provider_popin.sync.events import Event, Intent, Record, Released, Settled
+from airflow_provider_popin.sync.known_records import KnownRecords
 from airflow_provider_popin.sync.ledger import Ledger
 
 Reach = Callable[[str], None]
@@ -64,6 +66,7 @@ class _Patches:
     def all(self) -> Iterator[tuple[Any, str, Any]]:
         yield Ledger, "write", self._write(Ledger.write)
         yield Ledger, "apply", self._apply(Ledger.apply)
+        yield KnownRecords, "apply", self._apply_to_known(KnownRecords.apply)
         yield AiohttpSender, "send", self._send(AiohttpSender.send)
         for module, names in _WRITES.items():
             for name in names:
@@ -90,15 +93,30 @@ class _Patches:
 
     def _apply(self, real: Any) -> Any:
         def apply(
-            ledger: Ledger, connection: Connection, account: str, events: Sequence[Event]
+            ledger: Ledger,
+            connection: Connection,
+            account: str,
+            events: Sequence[Event],
+            records: dict[int, Record] | None = None,
         ) -> list[bool]:
-            accepted: list[bool] = real(ledger, connection, account, events)
-            for event, ok in zip(events, accepted, strict=True):
-                if ok:
-                    self._note(name_of(event))
+            accepted: list[bool] = real(ledger, connection, account, events, records)
+            self._note_accepted(events, accepted)
             return accepted
 
         return apply
+
+    def _apply_to_known(self, real: Any) -> Any:
+        def apply(known: KnownRecords, connection: Connection, events: Sequence[Event]) -> list[bool]:
+            accepted: list[bool] = real(known, connection, events)
+            self._note_accepted(events, accepted)
+            return accepted
+
+        return apply
+
+    def _note_accepted(self, events: Sequence[Event], accepted: Sequence[bool]) -> None:
+        for event, ok in zip(events, accepted, strict=True):
+            if ok:
+                self._note(name_of(event))
 
     def _noted(self, name: str, real: Any) -> Any:
         def noted(*args: Any, **kwargs: Any) -> Any:

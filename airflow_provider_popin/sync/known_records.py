@@ -1,0 +1,107 @@
+"""What a run wrote last of the leads that it is sending: the next step needs no reading under a lock.
+
+Every POST has two events in the ledger, and almost always nobody else touches the lead meanwhile. So the
+record is kept in memory, ``states`` decides on it, and the change is written only where ``updated_at`` is
+still what it was: every accepted event makes it larger, whoever applied it. Where it is not, where the state
+machine refuses, and where a change concerns more than the record itself (seats, history), nothing is written
+here; :meth:`.ledger.Ledger.apply` reads the records anew, under a lock, and has the last word.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from sqlalchemy.engine import Connection
+
+from airflow_provider_popin.client.clock import boot_seconds
+from airflow_provider_popin.sync import record_sql, states
+from airflow_provider_popin.sync.events import Answer, Effects, Event, Intent, Record, Settled
+
+# The database's clock is asked this often; in between, this machine's is added.
+CLOCK_SECONDS = 1.0
+
+
+Change = tuple[Record, Record]
+
+
+class KnownRecords:
+    """Records by id, as far as they are known. Used by one writer."""
+
+    def __init__(self) -> None:
+        self._records: dict[int, Record] = {}
+        self._clock, self._clock_read_at = 0.0, -math.inf
+
+    def __contains__(self, key: int) -> bool:
+        return key in self._records
+
+    def remember(self, records: Iterable[Record]) -> None:
+        """Know these from now on.
+
+        :param records: as they were committed; not changed by anyone else in this process from now on
+        """
+        self._records.update((record.id, record) for record in records)
+
+    def forget(self, ids: Iterable[int]) -> None:
+        """Know these no more.
+
+        :param ids: of records whose next event is far away, or whose state nobody knows
+        """
+        for key in ids:
+            self._records.pop(key, None)
+
+    def changes(self, connection: Connection, events: Sequence[Event]) -> list[Change] | None:
+        """What events come to, if it can be told from memory.
+
+        :param connection: any open connection, to ask for the time
+        :param events: in order
+        :return: records before and after; None if a single event needs the lock. What is handed in together
+            must not be torn: an outcome that became durable after the next lead's intent would let a crash
+            leave more leads in doubt than were under way.
+        """
+        changes: dict[int, Change] = {}
+        for event in events:
+            known = self._records.get(event.id)
+            if known is None or not isinstance(event, Intent | Settled):
+                return None
+            _, record = changes.setdefault(event.id, (known, replace(known)))
+            effects = Effects()
+            accepted = states.apply(record, event, effects, self._now(connection))
+            if not accepted or effects != Effects():
+                return None
+        return list(changes.values())
+
+    def apply(self, connection: Connection, events: Sequence[Event]) -> list[bool]:
+        """Apply events that concern known records only.
+
+        :param connection: in a write transaction, or one that commits each statement
+        :param events: in order
+        :return: for each event whether it was accepted and written. All False: nothing has been decided.
+            A single one is False where somebody else has changed the record in the meantime.
+        """
+        changes = self.changes(connection, events)
+        if changes is None:
+            return [False] * len(events)
+        written = record_sql.write_unless_changed(connection, changes)
+        self.forget(before.id for before, _ in changes if before.id not in written)
+        self.remember(after for _, after in changes if after.id in written)
+        return [event.id in written for event in events]
+
+    def _now(self, connection: Connection) -> float:
+        here = boot_seconds()
+        if here - self._clock_read_at > CLOCK_SECONDS:
+            self._clock, self._clock_read_at = record_sql.read_clock(connection), here
+        return self._clock + here - self._clock_read_at
+
+    def forget_settled(self, events: Iterable[Event]) -> None:
+        """Forget whose step has ended: until the next one, if there is one, much time may pass.
+
+        :param events: that were applied
+        """
+        self.forget(
+            event.id
+            for event in events
+            if not isinstance(event, Intent)
+            and not (isinstance(event, Settled) and event.answer is Answer.NOT_SENT)
+        )
