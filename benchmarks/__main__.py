@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             sandbox=stack.enter_context(Sandbox(core=server_core)),
             core=client_core,
             folder=folder,
-            postgres=stack.enter_context(postgres.running(programs)) if programs else None,
+            postgres=stack.enter_context(postgres.running(programs, server_core)) if programs else None,
             drt=arguments.drt,
             tell=lambda line: print(line, flush=True),
         )

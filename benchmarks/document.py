@@ -15,10 +15,10 @@ Written by `make bench`; nothing in here is edited by hand. All figures are from
 machine, and the ratios between them say more than the figures: another machine is faster or slower
 at everything.
 
-The server is the project's own sandbox, pinned to one processor core; whatever sends is pinned to
-another, one process with one exception: Airflow and its workers, for the mapped HttpOperator, may
-use all cores. So may Postgres, which in production is another machine. Every subject sends the same
-leads. Every figure counts from the first line of the subject's work to its last, with reading,
+The server is the project's own sandbox, pinned to one processor core together with Postgres, which in
+production are other machines than the client; whatever sends is pinned to another core, one process
+with one exception: Airflow and its workers, for the mapped HttpOperator, may use all cores. Every
+subject sends the same leads. Every figure counts from the first line of the subject's work to its last, with reading,
 validating, the ledger, planning and the report, and without the start of the process. After every
 cell the sandbox's oracle is asked whether each lead was booked once.
 """

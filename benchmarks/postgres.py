@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import sqlalchemy
@@ -14,14 +15,21 @@ programs = find_programs
 
 
 @contextmanager
-def running(where: Path) -> Iterator[str]:
+def running(where: Path, core: int) -> Iterator[str]:
     """Start a server with its default settings (``fsync`` on), and stop it; yield the SQLAlchemy URL.
 
-    Which processor core it runs on is left to the kernel: in production it is another machine.
+    It runs on the core of the servers: in production it is another machine than the client's.
 
     :param where: from :func:`programs`
+    :param core: number of the core
     """
-    with running_server(where, durable=True) as address:
+    usable = os.sched_getaffinity(0)
+    with ExitStack() as stack:
+        os.sched_setaffinity(0, {core})  # processes that are started from here inherit it
+        try:
+            address = stack.enter_context(running_server(where, durable=True))
+        finally:
+            os.sched_setaffinity(0, usable)
         yield f"postgresql+psycopg://popin@{address}/postgres"
 
 

@@ -73,13 +73,17 @@ def insert_new(connection: Connection, table: sa.Table, rows: Sequence[Mapping[s
 def write(connection: Connection, records: Sequence[Record], names: tuple[str, ...]) -> None:
     """Write some columns of records back.
 
-    :param connection: in a write transaction
+    :param connection: in a write transaction that has locked them
     :param records: each once
     :param names: columns of ``schema.leads`` that are fields of a record
     """
-    if records:
-        statement, values = _update(names, _mark(connection))
-        with driver_cursor(connection) as cursor:
+    if not records:
+        return
+    with driver_cursor(connection) as cursor:
+        if connection.dialect.name != "sqlite":
+            cursor.execute(*_update_many(names, [(record, None) for record in records]))
+        else:
+            statement, values = _update(names)
             cursor.executemany(statement, [values(record) for record in records])
 
 
@@ -105,12 +109,9 @@ def write_unless_changed(connection: Connection, changes: Sequence[tuple[Record,
 
 
 def _write_all_unless_changed(connection: Connection, changes: Sequence[tuple[Record, Record]]) -> set[int]:
-    names = _differences(changes)
-    statement, values = _update_many(names)
-    columns = (*names, "id", "before")
-    rows = [dict(zip(columns, (*values(after), before.updated_at), strict=True)) for before, after in changes]
+    rows = [(after, before.updated_at) for before, after in changes]
     with driver_cursor(connection) as cursor:
-        cursor.execute(statement, (json.dumps(rows), [row["id"] for row in rows]))
+        cursor.execute(*_update_many(_differences(changes), rows))
         return {key for (key,) in cursor.fetchall()}
 
 
@@ -185,29 +186,42 @@ def _mark(connection: Connection) -> str:
 
 
 @cache
-def _update(names: tuple[str, ...], mark: str) -> tuple[str, Callable[[Record], tuple[Any, ...]]]:
-    changes = ", ".join(f"{name} = {mark}" for name in names)
-    return f"UPDATE {schema.leads.name} SET {changes} WHERE id = {mark}", attrgetter(*names, "id")  # noqa: S608
+def _update(names: tuple[str, ...]) -> tuple[str, Callable[[Record], tuple[Any, ...]]]:
+    changes = ", ".join(f"{name} = ?" for name in names)
+    return f"UPDATE {schema.leads.name} SET {changes} WHERE id = ?", attrgetter(*names, "id")  # noqa: S608
 
 
 @cache
 def _update_unless_changed(names: tuple[str, ...]) -> tuple[str, Callable[[Record], tuple[Any, ...]]]:
-    statement, values = _update(names, "?")
+    statement, values = _update(names)
     return f"{statement} AND updated_at = ?", values
 
 
-@cache
-def _update_many(names: tuple[str, ...]) -> tuple[str, Callable[[Record], tuple[Any, ...]]]:
-    """The statement takes the rows as JSON, which both drivers and the server handle faster than a parameter
-    for each value; and the ids once more, without which the table would be read from end to end.
+def _update_many(
+    names: tuple[str, ...], rows: Sequence[tuple[Record, float | None]]
+) -> tuple[str, tuple[object, ...]]:
+    """The statement and its parameters for Postgres.
+
+    It takes the rows as JSON, which both drivers and the server handle faster than a parameter for each
+    value; and the ids once more, without which the table would be read from end to end.
+
+    :param rows: with the ``updated_at`` that each must still have, None for any
     """
+    statement, values = _update_from_json(names)
+    columns = (*names, "id", "before")
+    given = [dict(zip(columns, (*values(record), before), strict=True)) for record, before in rows]
+    return statement, (json.dumps(given), [row["id"] for row in given])
+
+
+@cache
+def _update_from_json(names: tuple[str, ...]) -> tuple[str, Callable[[Record], tuple[Any, ...]]]:
     changes = ", ".join(f"{name} = given.{name}" for name in names)
     columns = ", ".join(f"{name} {_json_type(name)}" for name in names)
     statement = (
         f"UPDATE {schema.leads.name} AS lead SET {changes} FROM"  # noqa: S608 - names of ours only
         f" json_to_recordset(%s::json) AS given({columns}, id bigint, before double precision)"
-        " WHERE lead.id = given.id AND lead.updated_at = given.before AND lead.id = ANY(%s::bigint[])"
-        " RETURNING lead.id"
+        " WHERE lead.id = given.id AND lead.updated_at = coalesce(given.before, lead.updated_at)"
+        " AND lead.id = ANY(%s::bigint[]) RETURNING lead.id"
     )
     return statement, attrgetter(*names, "id")
 
