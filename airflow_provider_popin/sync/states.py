@@ -191,6 +191,9 @@ def _booking_settled(record: Record, event: Settled, effects: Effects, now: floa
         return False
     if ends_attempt(record, event.answer, event, effects, now):
         return True
+    if event.answer is Answer.NOT_SENT and record.booking_doubted:
+        # A resend that never left is not the one that is allowed.
+        record.resends = max(0, record.resends - 1)
     if event.answer is Answer.UNKNOWN or record.booking_doubted:
         doubt(record, event.reason, event.run, effects)
     elif event.answer is Answer.REJECTED:

@@ -110,6 +110,20 @@ class TestDoubt:
         apply(record, events(ATTEMPT + 1)["booking_unknown"])
         assert not apply(record, events(ATTEMPT + 1)["intent_resend"])[0]
 
+    def test_a_resend_that_never_left_may_be_tried_again(self) -> None:
+        record = record_in("captured/in_doubt")
+        apply(record, events()["intent_resend"])
+        apply(record, events(ATTEMPT + 1)["booking_not_sent"])
+        assert record.resends == 0
+        assert apply(record, events(ATTEMPT + 1)["intent_resend"])[0]
+        apply(record, events(ATTEMPT + 2)["booking_unknown"])
+        assert not apply(record, events(ATTEMPT + 2)["intent_resend"])[0]
+
+    def test_a_booking_that_never_left_gives_no_spent_resend_back(self) -> None:
+        record = record_in("captured/sending", resends=1)
+        assert apply(record, events()["booking_not_sent"])[0]
+        assert (record.booking_state, record.resends) == ("planned", 1)
+
     def test_a_resend_stays_spent_when_a_person_lets_the_lead_be_booked_again(self) -> None:
         record = record_in("captured/in_doubt", resends=1)
         apply(record, events()["resolved_not_booked"])
