@@ -18,9 +18,9 @@ at everything.
 The server is the project's own sandbox, pinned to one processor core together with Postgres, which in
 production are other machines than the client; whatever sends is pinned to another core, one process
 with one exception: Airflow and its workers, for the mapped HttpOperator, may use all cores. Every
-subject sends the same leads. Every figure counts from the first line of the subject's work to its last, with reading,
-validating, the ledger, planning and the report, and without the start of the process. After every
-cell the sandbox's oracle is asked whether each lead was booked once.
+subject sends the same leads. Every figure counts from the first line of the subject's work to its
+last, with reading, validating, the ledger, planning and the report, and without the start of the
+process. After every cell the sandbox's oracle is asked whether each lead was booked once.
 """
 _MATRIX = """\
 ## Leads per second

@@ -191,11 +191,8 @@ def _booking_settled(record: Record, event: Settled, effects: Effects, now: floa
         return False
     if ends_attempt(record, event.answer, event, effects, now):
         return True
-    if event.answer is Answer.NOT_SENT and record.booking_doubted:
-        # A resend that never left is not the one that is allowed.
-        record.resends = max(0, record.resends - 1)
     if event.answer is Answer.UNKNOWN or record.booking_doubted:
-        doubt(record, event.reason, event.run, effects)
+        _booking_in_doubt(record, event, effects)
     elif event.answer is Answer.REJECTED:
         record.booking_state = BookingState.REJECTED
         record.wish = None
@@ -209,6 +206,13 @@ def _booking_settled(record: Record, event: Settled, effects: Effects, now: floa
         record.booking_state = BookingState.PLANNED
         record.deadline = None
     return True
+
+
+def _booking_in_doubt(record: Record, event: Settled, effects: Effects) -> None:
+    if event.answer is Answer.NOT_SENT:
+        # A resend that never left is not the one that is allowed.
+        record.resends = max(0, record.resends - 1)
+    doubt(record, event.reason, event.run, effects)
 
 
 def _late_success(record: Record, event: Settled, effects: Effects) -> bool:
