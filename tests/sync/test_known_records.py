@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from sqlalchemy.engine import Connection
 
 from airflow_provider_popin.sync import admin, record_sql, schema
+from airflow_provider_popin.sync import ledger as ledger_module
 from airflow_provider_popin.sync.errors import LedgerError
 from airflow_provider_popin.sync.events import Answer, Event, Evidence, Expired
 from airflow_provider_popin.sync.known_records import KnownRecords
-from airflow_provider_popin.sync.ledger import Ledger
+from airflow_provider_popin.sync.ledger import Ledger, LedgerUnreachableError
 from airflow_provider_popin.sync.writer import Writer
 from tests.sync.ledgers import (
     ACCOUNT,
@@ -144,6 +145,21 @@ class TestWhatIsKnown:
         assert write(ledger, events, known=[rejected, following]) == [True, True]
         assert [record(ledger, key).booking_state for key in (rejected, following)] == ["rejected", "sending"]
 
+    @pytest.mark.parametrize("obstacle", ["unknown", "refused", "refused_second", "other_kind"])
+    def test_one_event_that_needs_the_lock_keeps_all_from_being_written(
+        self, ledger: Ledger, obstacle: str
+    ) -> None:
+        good, other = add_lead(ledger, "L1"), add_lead(ledger, "L2")
+        known = known_to(ledger, *([good] if obstacle == "unknown" else [good, other]))
+        events: dict[str, Event] = {
+            "unknown": capture_intent(other),
+            "refused": booking_intent(other),
+            "refused_second": capture_intent(good),
+            "other_kind": planned(other),
+        }
+        assert tell(ledger, known, capture_intent(good), events[obstacle]) == [False, False]
+        assert [record(ledger, key).capture_state for key in (good, other)] == ["new", "new"]
+
     def test_a_stranger_is_left_to_the_lock(self, ledger: Ledger) -> None:
         key = add_lead(ledger)
         assert tell(ledger, KnownRecords(), capture_intent(key)) == [False]
@@ -239,6 +255,17 @@ class TestWriter:
             assert write(ledger, [capture_intent(key)], [captured(key)]) == [True, True]
         assert len([one for one in seen if "FROM popin_leads" in one]) == 1
         assert len([one for one in seen if one.startswith("UPDATE popin_leads")]) >= 1
+
+    def test_a_locked_database_is_told_and_forgotten(
+        self, sqlite_database: Database, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(ledger_module, "SQLITE_BUSY_SECONDS", 0.05)
+        ledger, other = Ledger.open(sqlite_database.engine()), Ledger.open(sqlite_database.engine())
+        keys = [add_lead(ledger, f"L{number}") for number in range(2)]
+        with other.write():
+            told = write(ledger, [capture_intent(key) for key in keys], known=keys)
+        assert [type(answer) for answer in told] == [LedgerUnreachableError] * 2
+        assert [record(ledger, key).attempt for key in keys] == [0, 0]
 
     def test_text_that_cannot_be_stored_does_not_take_its_neighbours(self, ledger: Ledger) -> None:
         keys = [lead_in(ledger, "capture_sending", f"L{number}") for number in range(3)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
@@ -128,6 +129,22 @@ class TestGroups:
             assert accepted
             assert before <= started <= boot_seconds()
             assert record(other, key).capture_state == "sending"
+
+    async def test_nobody_is_told_while_the_commit_is_under_way(self, ledger: Ledger) -> None:
+        key = add_lead(ledger)
+        told_early: list[bool] = []
+        answers: list[asyncio.Future[tuple[bool, float]]] = []
+
+        def commit(_: Connection) -> None:
+            time.sleep(0.1)  # in the writer's thread: the loop could pass the answer on
+            told_early.append(any(answer.done() for answer in answers))
+
+        async with writing(ledger) as writer:
+            sa.event.listen(ledger.engine, "commit", commit)
+            answers.append(writer.apply(capture_intent(key)))
+            assert (await answers[0])[0]
+            sa.event.remove(ledger.engine, "commit", commit)
+        assert told_early == [False]
 
     async def test_the_clock_of_an_intent_is_from_before_its_transaction(self, ledger: Ledger) -> None:
         key = add_lead(ledger)
