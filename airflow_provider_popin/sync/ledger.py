@@ -119,14 +119,9 @@ class Ledger:
         """
         with _translated():
             connection = self.engine.connect()
+            # No SET for the planner's sake: behind a pooler such as PgBouncer it would reach other clients.
             if self.engine.dialect.name == "postgresql":
                 connection = connection.execution_options(isolation_level="AUTOCOMMIT")
-                connection.detach()  # its settings must not reach anybody else through the pool
-                with connection.begin():
-                    # To plan such a statement takes longer than to run it, and of a table that has just grown
-                    # the planner does not know that reading it all is the wrong way.
-                    connection.exec_driver_sql("SET plan_cache_mode = force_generic_plan")
-                    connection.exec_driver_sql("SET enable_seqscan = off")
             return connection
 
     @contextmanager
