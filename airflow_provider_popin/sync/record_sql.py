@@ -210,7 +210,10 @@ def _update_many(
     statement, values = _update_from_json(names)
     columns = (*names, "id", "before")
     given = [dict(zip(columns, (*values(record), before), strict=True)) for record, before in rows]
-    return statement, (json.dumps(given), [row["id"] for row in given])
+    if any(isinstance(value, str) and "\0" in value for row in given for value in row.values()):
+        # The server would quote the text around it in its error.
+        raise ValueError("Postgres stores no NUL")
+    return statement, (json.dumps(given, ensure_ascii=False), [row["id"] for row in given])
 
 
 @cache

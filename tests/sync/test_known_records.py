@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -276,6 +277,16 @@ class TestWriter:
         assert [told[0], told[2]] == [True, True]
         assert isinstance(told[1], LedgerError)
         assert [record(ledger, key).capture_state for key in keys] == ["captured", "sending", "captured"]
+
+    @pytest.mark.parametrize("known", [True, False])
+    @pytest.mark.parametrize("poison", ["SECRET\0", "SECRET\ud800", "SECRET" * 60 + "\0"])
+    def test_what_cannot_be_stored_is_not_quoted(self, ledger: Ledger, poison: str, known: bool) -> None:
+        key = lead_in(ledger, "capture_sending")
+        (told,) = write(ledger, [captured(key, customer_id=poison)], known=[key] if known else None)
+        if told is not True:  # SQLite stores a NUL
+            assert isinstance(told, LedgerError)
+            assert "SECRET" not in "".join(traceback.format_exception(told))
+            assert record(ledger, key).capture_state == "sending"
 
     def test_text_of_any_kind_comes_back_as_it_went(self, ledger: Ledger) -> None:
         keys = [add_lead(ledger, f"L{number}") for number in range(4)]
