@@ -274,7 +274,7 @@ def test_a_form_on_another_site_changes_nothing(open_page: Opener, site: Site, r
 def test_inside_airflows_navigation(open_page: Opener, site: Site) -> None:
     page = open_page("static/icon.svg")
     page.goto(site.airflow + "/")
-    page.get_by_role("link", name="Popin").click()
+    page.get_by_role("link", name="Popin", exact=True).click()
     frame = page.frame_locator("iframe[title=Popin]")
     frame.get_by_role("link", name=f"Resolve lead {DOUBT}").click()
     frame.get_by_label("exists: it is booked").check()
