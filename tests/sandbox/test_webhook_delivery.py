@@ -75,7 +75,7 @@ def test_a_receiver_that_does_not_answer_keeps_nobody_waiting(
     began = time.monotonic()
     for number in range(20):
         book(popin, number, f"{1 + number % 9:02}:{15 * (number // 9):02} PM")
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 5
     wait_until(receiver, 2)
     stats = popin.stats()
     assert stats["bookings"] == 20
