@@ -22,7 +22,6 @@ from airflow_provider_popin.sync.events import Answer, Effects, Event, Intent, R
 # The database's clock is asked this often; in between, this machine's is added.
 CLOCK_SECONDS = 1.0
 
-
 Change = tuple[Record, Record]
 
 
@@ -51,7 +50,36 @@ class KnownRecords:
         for key in ids:
             self._records.pop(key, None)
 
-    def changes(self, connection: Connection, events: Sequence[Event]) -> list[Change] | None:
+    def forget_settled(self, events: Iterable[Event]) -> None:
+        """Forget whose step has ended: until the next one, if there is one, much time may pass.
+
+        :param events: that were applied
+        """
+        self.forget(
+            event.id
+            for event in events
+            if not isinstance(event, Intent)
+            and not (isinstance(event, Settled) and event.answer is Answer.NOT_SENT)
+        )
+
+    def apply(self, connection: Connection, events: Sequence[Event]) -> list[bool]:
+        """Apply events that concern known records only.
+
+        :param connection: in a write transaction, or one that commits each statement
+        :param events: in order
+        :return: for each event whether it was accepted and written. All False: nothing has been decided.
+            A single one is False where somebody else has changed the record in the meantime; only then may
+            an outcome become durable after an intent that was handed in with it.
+        """
+        changes = self._changes(connection, events)
+        if changes is None:
+            return [False] * len(events)
+        written = record_sql.write_unless_changed(connection, changes)
+        self.forget(before.id for before, _ in changes if before.id not in written)
+        self.remember(after for _, after in changes if after.id in written)
+        return [event.id in written for event in events]
+
+    def _changes(self, connection: Connection, events: Sequence[Event]) -> list[Change] | None:
         """What events come to, if it can be told from memory.
 
         :param connection: any open connection, to ask for the time
@@ -72,36 +100,8 @@ class KnownRecords:
                 return None
         return list(changes.values())
 
-    def apply(self, connection: Connection, events: Sequence[Event]) -> list[bool]:
-        """Apply events that concern known records only.
-
-        :param connection: in a write transaction, or one that commits each statement
-        :param events: in order
-        :return: for each event whether it was accepted and written. All False: nothing has been decided.
-            A single one is False where somebody else has changed the record in the meantime.
-        """
-        changes = self.changes(connection, events)
-        if changes is None:
-            return [False] * len(events)
-        written = record_sql.write_unless_changed(connection, changes)
-        self.forget(before.id for before, _ in changes if before.id not in written)
-        self.remember(after for _, after in changes if after.id in written)
-        return [event.id in written for event in events]
-
     def _now(self, connection: Connection) -> float:
         here = boot_seconds()
         if here - self._clock_read_at > CLOCK_SECONDS:
             self._clock, self._clock_read_at = record_sql.read_clock(connection), here
         return self._clock + here - self._clock_read_at
-
-    def forget_settled(self, events: Iterable[Event]) -> None:
-        """Forget whose step has ended: until the next one, if there is one, much time may pass.
-
-        :param events: that were applied
-        """
-        self.forget(
-            event.id
-            for event in events
-            if not isinstance(event, Intent)
-            and not (isinstance(event, Settled) and event.answer is Answer.NOT_SENT)
-        )

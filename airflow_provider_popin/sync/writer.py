@@ -11,6 +11,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from typing import TypeVar
 
@@ -96,7 +97,8 @@ class Writer:
             results = self._write(batch)
         except BaseException as error:  # noqa: BLE001 - whatever it was, those who wait must hear of it
             results = [error] * len(batch)
-        loop.call_soon_threadsafe(_deliver, batch, results)
+        with suppress(RuntimeError):  # the loop is closed: what is left is written all the same
+            loop.call_soon_threadsafe(_deliver, batch, results)
         if self._waiting and not self._scheduled and not self._closing:
             # Behind whatever else waits for this thread.
             self._scheduled = True

@@ -18,7 +18,7 @@ from airflow_provider_popin.sync import ledger as ledger_module
 from airflow_provider_popin.sync.errors import LedgerError
 from airflow_provider_popin.sync.events import Answer
 from airflow_provider_popin.sync.ledger import Ledger, LedgerUnreachableError
-from airflow_provider_popin.sync.writer import Writer
+from airflow_provider_popin.sync.writer import MOST_EVENTS, Writer
 from tests.sync.ledgers import (
     ACCOUNT,
     Database,
@@ -285,6 +285,31 @@ class TestEnds:
         await asyncio.gather(working, closing)
         assert [accepted for accepted, _ in await asyncio.gather(*waiting)] == [True] * 5
         assert all(record(ledger, key).capture_state == "sending" for key in keys)
+
+    def test_a_loop_that_is_gone_leaves_nothing_unwritten(self, ledger: Ledger) -> None:
+        """More than one transaction holds, so that the writer goes on after it could not answer."""
+        keys = [add_lead(ledger, f"L{number}") for number in range(2 * MOST_EVENTS + 1)]
+        writer = Writer(ledger, ACCOUNT)
+        entered, leave = threading.Event(), threading.Event()
+
+        def work(_: Connection) -> None:
+            entered.set()
+            leave.wait(10)
+
+        loop = asyncio.new_event_loop()
+
+        async def hand_in() -> None:
+            working = asyncio.create_task(writer.call(work))
+            await asyncio.to_thread(entered.wait, 10)
+            for key in keys:
+                writer.apply(capture_intent(key))
+            working.cancel()
+
+        loop.run_until_complete(hand_in())
+        loop.close()
+        leave.set()
+        writer.close()
+        assert {record(ledger, key).capture_state for key in keys} == {"sending"}
 
     async def test_a_writer_that_never_wrote_closes(self, ledger: Ledger) -> None:
         async with writing(ledger):
