@@ -21,7 +21,7 @@ from airflow_provider_popin.triggers import _looks, slots_open
 from airflow_provider_popin.triggers.slots_open import PopinSlotsOpenTrigger
 from tests.airflow_runs import IS_AIRFLOW_3
 from tests.conftest import API_KEY, SELLER_TOKEN
-from tests.triggers.watching import PAUSE_SECONDS, SELLER, Watching, make_trigger, slot_texts
+from tests.triggers.watching import FIRST_SLOT, PAUSE_SECONDS, SELLER, Watching, make_trigger, slot_texts
 
 pytestmark = pytest.mark.usefixtures("popin_connection", "_fast")
 
@@ -91,14 +91,12 @@ async def test_only_slots_in_the_window_and_with_notice_count(
 ) -> None:
     # 10:00 to 12:15 at the seller's.
     sandbox.reset(slots=TEN)
-    first = datetime.now(UTC) + timedelta(days=2)
-    at_ten = first.replace(hour=4, minute=30, second=0, microsecond=0)
-    monkeypatch.setattr(slots_open, "_now", lambda: at_ten)
+    monkeypatch.setattr(slots_open, "_now", lambda: FIRST_SLOT)
     trigger = make_trigger(min_notice_minutes=15, hours="06:00-07:30", timezone="Europe/Berlin")
     async with Watching(sandbox, trigger.run()) as watching:
         await watching.looked(2)
         found = watching.times
-    offset = 6 if _is_summer(at_ten) else 5
+    offset = 6 if _is_summer(FIRST_SLOT) else 5
     # 10:30 IST is 05:00 UTC: 07:00 in summer, 06:00 in winter.
     from_hour = {6: TEN[2:4], 5: TEN[2:8]}[offset]
     assert found == [list(from_hour)]

@@ -16,6 +16,8 @@ from airflow_provider_popin.sandbox.server import SandboxServer
 from airflow_provider_popin.triggers.slots_open import PopinSlotsOpenTrigger
 
 SELLER = "Asia/Kolkata"
+# One moment for the whole session, which midnight may divide.
+FIRST_SLOT = (datetime.now(UTC) + timedelta(days=2)).replace(hour=4, minute=30, second=0, microsecond=0)
 PAUSE_SECONDS = 0.02
 _PATIENCE_SECONDS = 20.0
 
@@ -25,8 +27,7 @@ def slot_texts(*minutes: int) -> tuple[str, ...]:
 
     :param minutes: after the first of them.
     """
-    first = (datetime.now(UTC) + timedelta(days=2)).replace(hour=4, minute=30, second=0, microsecond=0)
-    return tuple(format_popin_time(first + timedelta(minutes=later), SELLER) for later in minutes)
+    return tuple(format_popin_time(FIRST_SLOT + timedelta(minutes=later), SELLER) for later in minutes)
 
 
 def make_trigger(**arguments: Any) -> PopinSlotsOpenTrigger:
