@@ -63,45 +63,57 @@ def a_config(
 
 
 class Send(Protocol):
-    """Sends requests one after the other over one sender."""
+    """Sends requests one after the other over one sender. An event among them is waited for."""
 
     def __call__(
-        self, config: ClientConfig, *requests: Request, not_after: float | None = None
+        self, config: ClientConfig, *steps: Request | threading.Event, not_after: float | None = None
     ) -> list[Exchange]: ...
 
 
 def send_with_requests(
-    config: ClientConfig, *requests: Request, not_after: float | None = None
+    config: ClientConfig, *steps: Request | threading.Event, not_after: float | None = None
 ) -> list[Exchange]:
+    exchanges = []
     with RequestsSender(config) as sender:
-        return [sender.send(request, not_after=not_after) for request in requests]
+        for step in steps:
+            if isinstance(step, Request):
+                exchanges.append(sender.send(step, not_after=not_after))
+            else:
+                assert step.wait(5)
+    return exchanges
 
 
 async def _send_all(
-    config: ClientConfig, requests: tuple[Request, ...], not_after: float | None
+    config: ClientConfig, steps: tuple[Request | threading.Event, ...], not_after: float | None
 ) -> list[Exchange]:
+    exchanges = []
     async with AiohttpSender(config) as sender:
-        return [await sender.send(request, not_after=not_after) for request in requests]
+        for step in steps:
+            if isinstance(step, Request):
+                exchanges.append(await sender.send(step, not_after=not_after))
+            else:
+                assert await asyncio.to_thread(step.wait, 5)
+    return exchanges
 
 
 def send_with_aiohttp(
-    config: ClientConfig, *requests: Request, not_after: float | None = None
+    config: ClientConfig, *steps: Request | threading.Event, not_after: float | None = None
 ) -> list[Exchange]:
-    return asyncio.run(_send_all(config, requests, not_after), debug=True)
+    return asyncio.run(_send_all(config, steps, not_after), debug=True)
 
 
 def send_with_aiohttp_on_uvloop(
-    config: ClientConfig, *requests: Request, not_after: float | None = None
+    config: ClientConfig, *steps: Request | threading.Event, not_after: float | None = None
 ) -> list[Exchange]:
     """As the lead sync does."""
     with asyncio.Runner(debug=True, loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_send_all(config, requests, not_after))
+        return runner.run(_send_all(config, steps, not_after))
 
 
 def send_with_aiohttp_in_thread(
-    config: ClientConfig, *requests: Request, not_after: float | None = None
+    config: ClientConfig, *steps: Request | threading.Event, not_after: float | None = None
 ) -> list[Exchange]:
-    return in_thread(lambda: send_with_aiohttp(config, *requests, not_after=not_after))
+    return in_thread(lambda: send_with_aiohttp(config, *steps, not_after=not_after))
 
 
 def in_thread(call: Callable[[], list[Exchange]]) -> list[Exchange]:
