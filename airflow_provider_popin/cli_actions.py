@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import getpass
 import os
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -82,16 +82,16 @@ def init(arguments: argparse.Namespace) -> Outcome:
     :param arguments: ``source``, ``lead_id_column``, ``popin_conn_id``, ``ledger_conn_id``.
     """
     ledger = open_ledger(arguments.ledger_conn_id)
-    if arguments.source is None:
-        return Outcome([{"ledger_id": ledger.ledger_id}])
-    account = PopinHook(popin_conn_id=arguments.popin_conn_id).config.account_key
-    return Outcome(
-        [
-            admin.init_source(
-                ledger, account=account, source=arguments.source, lead_id_column=arguments.lead_id_column
-            )
-        ]
-    )
+    try:
+        if arguments.source is None:
+            return Outcome([{"ledger_id": ledger.ledger_id}])
+        account = PopinHook(popin_conn_id=arguments.popin_conn_id).config.account_key
+        accepted = admin.init_source(
+            ledger, account=account, source=arguments.source, lead_id_column=arguments.lead_id_column
+        )
+    finally:
+        ledger.engine.dispose()
+    return Outcome([accepted])
 
 
 def summary(arguments: argparse.Namespace) -> Outcome:
@@ -99,7 +99,8 @@ def summary(arguments: argparse.Namespace) -> Outcome:
 
     :param arguments: ``source``, ``ledger_conn_id``.
     """
-    return Outcome(admin.summary(_ledger(arguments), arguments.source))
+    with _ledger(arguments) as ledger:
+        return Outcome(admin.summary(ledger, arguments.source))
 
 
 def export(arguments: argparse.Namespace) -> Outcome:
@@ -107,7 +108,12 @@ def export(arguments: argparse.Namespace) -> Outcome:
 
     :param arguments: ``source``, ``ledger_conn_id``.
     """
-    return Outcome(admin.export(_ledger(arguments), arguments.source))
+
+    def leads() -> Iterator[Mapping[str, object]]:
+        with _ledger(arguments) as ledger:
+            yield from admin.export(ledger, arguments.source)
+
+    return Outcome(leads())
 
 
 def forget(arguments: argparse.Namespace) -> Outcome:
@@ -118,9 +124,10 @@ def forget(arguments: argparse.Namespace) -> Outcome:
     """
     if (arguments.lead is None) is not arguments.rejected:
         raise UsageError("exactly one of --lead and --rejected is needed")
-    forgotten = admin.forget(
-        _ledger(arguments), source=arguments.source, lead_id=arguments.lead, rejected=arguments.rejected
-    )
+    with _ledger(arguments) as ledger:
+        forgotten = admin.forget(
+            ledger, source=arguments.source, lead_id=arguments.lead, rejected=arguments.rejected
+        )
     return Outcome([{"source": arguments.source, "forgotten": forgotten}])
 
 
@@ -131,10 +138,10 @@ def watermark(arguments: argparse.Namespace) -> Outcome:
     """
     from airflow_provider_popin.sync import watermark_store
 
-    ledger = _ledger(arguments)
-    if arguments.reset:
-        watermark_store.reset(ledger, arguments.source, arguments.task)
-    rows = watermark_store.watermarks(ledger, arguments.source)
+    with _ledger(arguments) as ledger:
+        if arguments.reset:
+            watermark_store.reset(ledger, arguments.source, arguments.task)
+        rows = watermark_store.watermarks(ledger, arguments.source)
     return Outcome([row for row in rows if arguments.task in (None, row["task"])])
 
 
@@ -143,7 +150,8 @@ def list_in_doubt(arguments: argparse.Namespace) -> Outcome:
 
     :param arguments: ``source``, ``ledger_conn_id``.
     """
-    return Outcome(admin.list_in_doubt(_ledger(arguments), arguments.source))
+    with _ledger(arguments) as ledger:
+        return Outcome(admin.list_in_doubt(ledger, arguments.source))
 
 
 def resolve(arguments: argparse.Namespace) -> Outcome:
@@ -152,15 +160,16 @@ def resolve(arguments: argparse.Namespace) -> Outcome:
     :param arguments: ``source``, ``lead``, ``generation``, ``outcome``, ``why``, ``user``,
         ``ledger_conn_id``.
     """
-    resolved = admin.resolve(
-        _ledger(arguments),
-        source=arguments.source,
-        lead_id=arguments.lead,
-        generation=arguments.generation,
-        outcome=arguments.outcome,
-        who=arguments.user or _user(),
-        why=arguments.why,
-    )
+    with _ledger(arguments) as ledger:
+        resolved = admin.resolve(
+            ledger,
+            source=arguments.source,
+            lead_id=arguments.lead,
+            generation=arguments.generation,
+            outcome=arguments.outcome,
+            who=arguments.user or _user(),
+            why=arguments.why,
+        )
     return Outcome([resolved])
 
 
@@ -169,7 +178,8 @@ def list_webhooks(arguments: argparse.Namespace) -> Outcome:
 
     :param arguments: ``strangers``, ``ledger_conn_id``.
     """
-    found = queries.unmatched(_ledger(arguments), strangers=arguments.strangers, limit=1_000)
+    with _ledger(arguments) as ledger:
+        found = queries.unmatched(ledger, strangers=arguments.strangers, limit=1_000)
     return Outcome([_told(event) for event in found])
 
 
@@ -178,9 +188,10 @@ def dismiss_webhook(arguments: argparse.Namespace) -> Outcome:
 
     :param arguments: ``event``, ``why``, ``user``, ``ledger_conn_id``.
     """
-    event = webhooks_admin.dismiss_event(
-        _ledger(arguments), arguments.event, arguments.user or _user(), arguments.why
-    )
+    with _ledger(arguments) as ledger:
+        event = webhooks_admin.dismiss_event(
+            ledger, arguments.event, arguments.user or _user(), arguments.why
+        )
     return Outcome([_told(event)])
 
 
@@ -189,10 +200,10 @@ def process_webhooks(arguments: argparse.Namespace) -> Outcome:
 
     :param arguments: ``ledger_conn_id``.
     """
-    ledger = _ledger(arguments)
     count = 0
-    while (done := process_waiting(ledger)).still_waiting:
-        count += done.count
+    with _ledger(arguments) as ledger:
+        while (done := process_waiting(ledger)).still_waiting:
+            count += done.count
     return Outcome([{"processed": count + done.count}])
 
 
@@ -201,7 +212,8 @@ def list_alarms(arguments: argparse.Namespace) -> Outcome:
 
     :param arguments: ``source``, ``ledger_conn_id``.
     """
-    found = queries.alarms(_ledger(arguments), source=arguments.source, limit=1_000)
+    with _ledger(arguments) as ledger:
+        found = queries.alarms(ledger, source=arguments.source, limit=1_000)
     return Outcome([_told(lead) for lead in found])
 
 
@@ -210,14 +222,15 @@ def clear_alarm(arguments: argparse.Namespace) -> Outcome:
 
     :param arguments: ``source``, ``lead``, ``generation``, ``why``, ``user``, ``ledger_conn_id``.
     """
-    lead = webhooks_admin.clear_alarm(
-        _ledger(arguments),
-        arguments.source,
-        arguments.lead,
-        arguments.generation,
-        arguments.user or _user(),
-        arguments.why,
-    )
+    with _ledger(arguments) as ledger:
+        lead = webhooks_admin.clear_alarm(
+            ledger,
+            arguments.source,
+            arguments.lead,
+            arguments.generation,
+            arguments.user or _user(),
+            arguments.why,
+        )
     return Outcome([_told(lead)])
 
 
@@ -237,29 +250,35 @@ def _with_dates(value: Any, key: str = "") -> Any:
     return value
 
 
-def _ledger(arguments: argparse.Namespace) -> Ledger:
+@contextmanager
+def _ledger(arguments: argparse.Namespace) -> Iterator[Ledger]:
     """Open a ledger that exists: a mistyped connection must not create one."""
-    ledger = _find(arguments.ledger_conn_id)
-    if ledger is None:
-        where = f"connection {arguments.ledger_conn_id!r}"
-        raise LedgerError(f"{where} holds no ledger yet: the first run or `ledger init` makes it")
-    return ledger
+    with _find(arguments.ledger_conn_id) as ledger:
+        if ledger is None:
+            where = f"connection {arguments.ledger_conn_id!r}"
+            raise LedgerError(f"{where} holds no ledger yet: the first run or `ledger init` makes it")
+        yield ledger
 
 
-def _find(conn_id: str) -> Ledger | None:
+@contextmanager
+def _find(conn_id: str) -> Iterator[Ledger | None]:
     from airflow_provider_popin.sync.ledger import Ledger
 
-    return Ledger.find(sql_engine(conn_id))
+    engine = sql_engine(conn_id)
+    try:
+        yield Ledger.find(engine)
+    finally:
+        engine.dispose()
 
 
 def _look_at_ledger(conn_id: str) -> tuple[bool, str]:
     try:
-        ledger = _find(conn_id)
+        with _find(conn_id) as ledger:
+            if ledger is None:
+                return True, "no ledger yet, the first run creates it"
+            return True, f"ledger {ledger.ledger_id}"
     except expected_errors() as error:
         return False, explain(error)
-    if ledger is None:
-        return True, "no ledger yet, the first run creates it"
-    return True, f"ledger {ledger.ledger_id}"
 
 
 def _user() -> str:

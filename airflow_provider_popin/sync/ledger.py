@@ -56,7 +56,7 @@ class Ledger:
         """
         _prepare(engine, create=True)
         found = cls(engine, "")
-        with found.write() as connection:
+        with _closed_at_failure(engine), found.write() as connection:
             found.ledger_id = schema.create_or_check(connection, clock(connection))
         return found
 
@@ -73,16 +73,18 @@ class Ledger:
         if engine.dialect.name == "sqlite" and not _sqlite_file_exists(engine):
             return None  # connecting would create it
         found = cls(engine, "")
-        with found.read() as connection:
-            if not schema.exists(connection):
-                return None
-            older = schema.is_older(connection)
-            if not older:
-                found.ledger_id = schema.check(connection)
-        if older:
-            with found.write() as connection:
-                found.ledger_id = schema.create_or_check(connection, clock(connection))
-        return found
+        with _closed_at_failure(engine):
+            with found.read() as connection:
+                exists = schema.exists(connection)
+                older = exists and schema.is_older(connection)
+                if exists and not older:
+                    found.ledger_id = schema.check(connection)
+            if older:
+                with found.write() as connection:
+                    found.ledger_id = schema.create_or_check(connection, clock(connection))
+        if not exists:
+            engine.dispose()
+        return found if exists else None
 
     @contextmanager
     def write(self, connection: Connection | None = None) -> Iterator[Connection]:
@@ -285,6 +287,16 @@ def _take_extra_seat(connection: Connection, account: str, record: Record) -> No
         # None: another transaction took that number just now.
         record.seat = connection.execute(mine).scalar_one_or_none()
     record_sql.write(connection, [record], record_sql.MUTABLE)
+
+
+@contextmanager
+def _closed_at_failure(engine: Engine) -> Iterator[None]:
+    """Whoever got no ledger cannot close its connections."""
+    try:
+        yield
+    except BaseException:
+        engine.dispose()
+        raise
 
 
 def _prepare(engine: Engine, *, create: bool) -> None:
