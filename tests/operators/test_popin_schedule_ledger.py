@@ -144,7 +144,9 @@ def test_a_webhook_ends_the_doubt_before_the_task_runs_again(
         account, zone = hook.config.account_key, hook.get_slots().timezone
     user_id = base64.b64decode(customer_id).decode()
     told = scheduled(slot.start.timestamp(), user_id, zone=zone)
-    deliver(open_ledger(ledger_conn_id), told, account=account)
+    ledger = open_ledger(ledger_conn_id)
+    deliver(ledger, told, account=account)
+    ledger.engine.dispose()
     assert run_again(dag, run, "book") == "success"
     assert len(sandbox.requests(endpoint="schedule")) == len(sandbox.bookings()) == 1
 
