@@ -85,7 +85,7 @@ def test_the_databases_clock_jumps_while_two_runs_are_under_way(
 @pytest.mark.parametrize("jump", [30 * 24 * HOUR, -30 * 24 * HOUR, 24 * HOUR, -HOUR])
 def test_the_workers_clock_jumps_in_mid_run(make_world: MakeWorld, wall_clock: Clock, jump: float) -> None:
     world = make_world(12)
-    world.sandbox.set_faults("schedule:slow_after_commit(0.03)")
+    world.sandbox.set_faults("schedule:slow_after_commit(0.08)")
 
     with when(lambda: len(world.sandbox.bookings()) > 2, lambda: wall_clock.jump(jump)):
         run = world.run(max_concurrency=1)

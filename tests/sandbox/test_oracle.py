@@ -126,7 +126,7 @@ def each_loop(
 def test_a_vanished_client_is_booked_all_the_same(
     each_loop: Callable[..., SandboxServer], pieces: int, end: Callable[[socket.socket], None]
 ) -> None:
-    with each_loop(latency_ms=20) as popin:
+    with each_loop(latency_ms=300) as popin:
         head, body = raw_request(
             "/api/v1/external/schedule", {"customer_id": new_customer(popin), "time": TEN}
         )
@@ -138,7 +138,7 @@ def test_a_vanished_client_is_booked_all_the_same(
             wait_for(lambda: len(popin.requests(endpoint="schedule")) == 1)
             connection.sendall(body)
         if end is rst:  # a reset throws away what the server has not read yet, so let it read
-            time.sleep(0.01)
+            time.sleep(0.15)
         end(connection)
         wait_for(lambda: len(popin.requests(endpoint="schedule")) == 1)
         popin.wait_idle()

@@ -38,7 +38,7 @@ def test_reordered_events_come_after_the_next_one(popin: SandboxServer, receiver
 
 
 def test_a_reordered_event_without_a_next_one_is_late(popin: SandboxServer, receiver: Receiver) -> None:
-    tell(popin, receiver, reorder=1.0, delay_seconds=0.1)
+    tell(popin, receiver, reorder=1.0, delay_seconds=0.5)
     capture(popin)
     assert receiver.arrived == []
     popin.wait_webhooks()
@@ -92,7 +92,7 @@ def test_a_receiver_that_does_not_answer_keeps_nobody_waiting(
 
 def test_a_receiver_that_is_too_slow_or_away_has_failed(popin: SandboxServer, receiver: Receiver) -> None:
     receiver.gate.clear()
-    tell(popin, receiver, timeout_seconds=0.1)
+    tell(popin, receiver, timeout_seconds=0.5)
     capture(popin)
     popin.wait_webhooks()
     (row,) = popin.webhooks()
@@ -132,7 +132,7 @@ def test_more_than_may_wait_is_lost_and_counted(popin: SandboxServer, receiver: 
 
 
 def test_reset_forgets_and_stops(popin: SandboxServer, receiver: Receiver) -> None:
-    tell(popin, receiver, missed=1.0, outcome_after=0.2)
+    tell(popin, receiver, missed=1.0, outcome_after=1.0)
     book(popin)
     wait_until(receiver, 2)
     tell(popin, receiver)
@@ -140,7 +140,7 @@ def test_reset_forgets_and_stops(popin: SandboxServer, receiver: Receiver) -> No
     assert popin.stats()["webhooks"]["open"] == 0
     capture(popin)
     popin.wait_webhooks()
-    time.sleep(0.25)
+    time.sleep(1.1)
     assert receiver.names() == [events.CAPTURED, events.SCHEDULED, events.CAPTURED]
 
 
@@ -171,5 +171,5 @@ def test_deliveries_do_not_slow_the_endpoints(popin: SandboxServer, receiver: Re
     without = median_of_captures()
     receiver.gate.clear()
     tell(popin, receiver)
-    assert median_of_captures() < without + 0.01
+    assert median_of_captures() < without + 0.2
     assert slots(popin).status == 200

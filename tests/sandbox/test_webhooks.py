@@ -70,12 +70,12 @@ def test_what_was_not_committed_is_not_told(told: SandboxServer, receiver: Recei
 def test_a_booking_is_told_before_its_slow_answer(told: SandboxServer, receiver: Receiver) -> None:
     customer_id = new_customer(told)
     told.wait_webhooks()
-    told.set_faults("schedule:slow_after_commit(0.3)")
+    told.set_faults("schedule:slow_after_commit(1)")
     began = time.monotonic()
     schedule(told, customer_id, f"{FRIDAY} 10:00 AM")
     answered = time.monotonic() - began
     (row,) = told.webhooks(event=events.SCHEDULED)
-    assert answered >= 0.3
+    assert answered >= 1
     assert row["state"] == "answered"
 
 
@@ -121,14 +121,15 @@ def test_other_outcomes(popin: SandboxServer, receiver: Receiver, outcome: str) 
 
 
 def test_an_outcome_comes_when_it_should(popin: SandboxServer, receiver: Receiver) -> None:
-    tell(popin, receiver, abandoned=1.0, outcome_after=0.2)
+    tell(popin, receiver, abandoned=1.0, outcome_after=0.6)
     book(popin)
     popin.wait_webhooks()
     sent = {row["event"]: row["sent"] for row in popin.webhooks()}
     scheduled, outcome = sent[events.SCHEDULED], sent[events.ABANDONED]
     assert scheduled is not None
     assert outcome is not None
-    assert 0.19 <= parsed(outcome) - parsed(scheduled) < 2
+    # From the booking on, of which the receiver was told a moment later.
+    assert 0.3 <= parsed(outcome) - parsed(scheduled) < 5
 
 
 def test_calls_wait_for_their_time(popin: SandboxServer, receiver: Receiver) -> None:

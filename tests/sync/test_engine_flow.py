@@ -154,7 +154,7 @@ def test_leads_that_another_live_run_has_claimed_are_left_to_it(make_world: Make
     """Also where that run began after this one: its claims are as good."""
     world = make_world(3)
     early = make_world(3, account=world.config.account)
-    world.sandbox.set_faults("capture:slow_after_commit(0.5)@1")
+    world.sandbox.set_faults("capture:slow_after_commit(1.5)@1")
     later: list[Run] = []
 
     def source() -> Iterator[Row]:

@@ -72,7 +72,7 @@ def test_it_is_not_booked_and_the_others_are(
 def test_a_call_that_is_confirmed_for_a_deleted_lead_is_not_passed_over(
     ledger: Ledger, sandbox: SandboxServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    sandbox.set_faults("schedule:slow_after_commit(0.3)")
+    sandbox.set_faults("schedule:slow_after_commit(1)")
 
     def delete_what_was_sent() -> None:
         deadline = time.monotonic() + 20

@@ -183,10 +183,10 @@ class TestLoopThread:
     def test_when_patience_is_over_the_work_goes_on(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(loop_thread, "_TICK_SECONDS", 0.01)
         left = [0.05]
-        went_on = threading.Event()
+        given_up, went_on = threading.Event(), threading.Event()
 
         async def work() -> None:
-            await asyncio.sleep(0.1)
+            await asyncio.to_thread(given_up.wait, 10)
             went_on.set()
 
         def tick() -> None:
@@ -195,6 +195,7 @@ class TestLoopThread:
         with LoopThread(tick, lambda: left[0]) as thread:
             with pytest.raises(OverdueError):
                 thread.call(work())
+            given_up.set()
             assert went_on.wait(10)
 
     def test_what_is_left_in_the_loop_is_cancelled(self) -> None:

@@ -133,7 +133,7 @@ async def test_it_leaves_the_event_loop_to_others(
 ) -> None:
     def slow_masker(_: object) -> None:
         """Stand in for the blocking call to Airflow's supervisor that registering a secret is."""
-        time.sleep(0.1)
+        time.sleep(0.6)
 
     monkeypatch.setattr(hook_module, "mask_secret", slow_masker)
     sandbox.set_faults("slots:slow(0.3)")
@@ -147,4 +147,4 @@ async def test_it_leaves_the_event_loop_to_others(
         gaps.append(time.monotonic() - before)
 
     assert (await waiting)["status"] == "success"
-    assert max(gaps) < 0.08
+    assert max(gaps) < 0.5
