@@ -48,7 +48,7 @@ up: $(VENV_3)/.installed  ## Airflow's UI and scheduler on 127.0.0.1 with Dags, 
 distributed: $(VENV_3)/.distributed  ## Celery, Redis, Postgres, two workers, one killed: is anybody booked twice?
 	@$(PYTHON_3) -m scripts.distributed
 
-# QUICK=1: small runs that show that it works, in 3 minutes instead of 20; they are written to build/bench.
+# QUICK=1: small runs that show that it works, in 3 minutes instead of 30; they are written to build/bench.
 bench: $(VENV_BENCH)/.installed  ## Speed and memory beside other ways to do it; writes docs/benchmarks.md
 	@$(VENV_BENCH)/bin/python -m benchmarks --drt $(VENV_DRT)/bin/python $(if $(QUICK),--quick --output build/bench)
 

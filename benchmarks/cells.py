@@ -84,7 +84,8 @@ class Result:
 class Plan:
     """How large a run of the benchmark is.
 
-    :param seconds_per_cell: that a cell with latency shall take
+    :param seconds_per_cell: that a cell with latency takes at its limit: what a run does once (the slots are
+        read twice, the plan is made between two phases) shall not decide
     :param leads_without_latency: of cells without latency, which are limited by the processor
     :param most_leads: of any cell, whatever its latency would permit
     :param repeats: of cells that are limited by the processor; the median counts
@@ -105,9 +106,9 @@ class Plan:
 
 
 FULL = Plan(
-    seconds_per_cell=9.5,
+    seconds_per_cell=25,
     leads_without_latency=5_000,
-    most_leads=10_240,
+    most_leads=16_384,
     repeats=3,
     mapped_leads=100,
     few=1_000,

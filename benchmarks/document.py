@@ -25,13 +25,14 @@ process. After every cell the sandbox's oracle is asked whether each lead was bo
 _MATRIX = """\
 ## Leads per second
 
-Each lead is captured, then booked: two POSTs. The limit is concurrency / (2 x latency). The bare
-loop is aiohttp and nothing else: no ledger, no validation, no plan, and nothing to go by if it
-dies. A booking of the lead sync never rides on a kept connection that the server may just be
-closing, so the bare loop that sends in the same way (fresh connections) is what it is held against;
-the difference between the two bare loops is what that costs. The bare loops run on asyncio's own event
-loop, as `asyncio.run` gives it. The lead sync runs on uvloop; where the client's core is busy all the
-time, a line shows what the bare loop gains by that.
+Each lead is captured, then booked: two POSTs. The limit is concurrency / (2 x latency); there are
+leads for 25 seconds of it, but no more than 16,384. The bare loop is aiohttp and nothing else: no
+ledger, no validation, no plan, and nothing to go by if it dies. A booking of the lead sync never
+rides on a kept connection that the server may just be closing, so the bare loop that sends in the
+same way (fresh connections) is what it is held against; the difference between the two bare loops
+is what that costs. The bare loops run on asyncio's own event loop, as `asyncio.run` gives it. The
+lead sync runs on uvloop; where the client's core is busy all the time, a line shows what the bare
+loop gains by that.
 
 Bars: {of_limit:.0%} of the limit, or {of_bare:.0%} of the bare loop where that one stays below
 {reaches:.0%}; without latency {sqlite:.0%} of the bare loop on SQLite, {postgres:.0%} on Postgres.
