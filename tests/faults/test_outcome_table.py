@@ -15,7 +15,7 @@ from tests.faults.invariants import check_invariants
 
 BOTH_SIDES = [f"{name}_{side}_commit" for name, *_ in TWO_SIDED for side in ("before", "after")]
 # Longer than the timeout of these tests.
-SLOW = ["slow_before_commit(0.6)", "slow_after_commit(0.6)", "slow_body(1.2)"]
+SLOW = ["slow_before_commit(1.6)", "slow_after_commit(1.6)", "slow_body(3.2)"]
 CUT_OFF = ["refuse", "outage(0.02)"]
 UNKNOWN = [*BOTH_SIDES, *SLOW, *CUT_OFF, "cut_body", "missing_parts(status)"]
 REFUSED = ["400", "409", "422", "422_no_field", "status0", "echo(200)", "echo(409)", "echo(422)"]
@@ -24,7 +24,7 @@ THROTTLED = ["429(0)", "429(0.1)", "429(none)", "429(date:0)", "429(soon)"]
 STOP_SLOTS = [*STOP[:-1], *REFUSED[:5], "500", "429(121)"]
 
 NOT_COMMITTED = {name for name in UNKNOWN if "before" in name and not name.startswith("slow")} | set(CUT_OFF)
-TIMEOUT = 0.3
+TIMEOUT = 0.8
 
 
 def lead_of(index: int) -> str:

@@ -67,7 +67,7 @@ def test_what_a_person_calls_booked_is_never_sent_again(make_world: MakeWorld) -
 @pytest.mark.parametrize("lead", ["L001", "L003"])
 def test_a_lead_that_is_forgotten_in_mid_run_is_left_alone(make_world: MakeWorld, lead: str) -> None:
     world = make_world(6)
-    world.sandbox.set_faults("capture:slow_after_commit(0.4)@6")
+    world.sandbox.set_faults("capture:slow_after_commit(1)@6")
 
     with when(
         lambda: world.sandbox.stats()["committed"]["capture"] == 6,

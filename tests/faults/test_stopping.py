@@ -78,9 +78,11 @@ def run_and_stop(
 @pytest.mark.parametrize("endpoint", ["capture", "schedule"])
 def test_answers_that_come_in_time_are_kept(make_world: MakeWorld, endpoint: str) -> None:
     world = make_world(12)
-    world.sandbox.set_faults(f"{endpoint}:slow_after_commit(0.5)")
+    world.sandbox.set_faults(f"{endpoint}:slow_after_commit(1)")
 
-    _, seconds = run_and_stop(world, lambda: world.sandbox.stats()["committed"][endpoint], max_concurrency=4)
+    _, seconds = run_and_stop(
+        world, lambda: world.sandbox.stats()["committed"][endpoint] == 4, max_concurrency=4
+    )
 
     assert seconds < exchange_loop.DRAIN_SECONDS
     done = "captured" if endpoint == "capture" else "booked"
@@ -122,11 +124,12 @@ def test_an_exception_in_the_waiting_thread_stops_the_run_in_order(
     if not in_time:
         request.getfixturevalue("short_drain")
     world = make_world(12)
-    # Far from the end of the drain in either case, for a machine that has much else to do.
-    world.sandbox.set_faults(f"{endpoint}:slow_after_commit({0.1 if in_time else 4.0})")
+    # Far from the end of the drain in either case, and long enough for the signal to come while the first
+    # four are under way, on a machine that has much else to do.
+    world.sandbox.set_faults(f"{endpoint}:slow_after_commit({1.0 if in_time else 4.0})")
 
     with when(
-        lambda: world.sandbox.stats()["committed"][endpoint],
+        lambda: world.sandbox.stats()["committed"][endpoint] == 4,
         lambda: os.kill(os.getpid(), signal.SIGUSR1),
     ):
         run = world.run(max_concurrency=4, raises=Terminated)

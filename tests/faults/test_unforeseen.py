@@ -106,7 +106,7 @@ def test_an_access_error_at_a_list_of_slots_stops_the_bookings(
 ) -> None:
     monkeypatch.setattr(calendar_keeper, "REFRESH_SECONDS", 0.05)
     world = make_world(6)
-    world.sandbox.set_faults("schedule:slow_after_commit(0.4)@2")
+    world.sandbox.set_faults("schedule:slow_after_commit(1)@2")
 
     with when(lambda: len(world.sandbox.bookings()) == 2, lambda: world.sandbox.set_faults("slots:401")):
         run = world.run(max_concurrency=1)

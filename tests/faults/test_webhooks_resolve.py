@@ -142,8 +142,8 @@ def test_what_is_told_while_runs_go_on_is_right(
 def test_a_booking_told_before_its_answer_is_lost_is_never_in_doubt(
     sandbox: SandboxServer, live: PostOffice, make_world: MakeWorld
 ) -> None:
-    world = begin(sandbox, live, make_world, 4, timeout_seconds=1.0)
-    sandbox.set_faults("schedule:slow_after_commit(1.5)")
+    world = begin(sandbox, live, make_world, 4, timeout_seconds=3.0)
+    sandbox.set_faults("schedule:slow_after_commit(4)")
 
     run = world.run(max_concurrency=4)
     live.settle()

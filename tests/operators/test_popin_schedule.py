@@ -202,13 +202,13 @@ def test_a_try_that_died_between_request_and_answer_is_never_followed_by_a_secon
     capfd: pytest.CaptureFixture[str],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    sandbox.set_faults("schedule:slow_after_commit(2)")
+    sandbox.set_faults("schedule:slow_after_commit(6)")
     with make_dag("schedule_killed") as dag:
         PopinScheduleOperator(
             task_id="book",
             customer_id=customer_id,
             time=slot.time,
-            execution_timeout=timedelta(seconds=0.7),
+            execution_timeout=timedelta(seconds=2.5),
             **QUICK,
         )
     run = killed_and_retried(run_dag, dag)

@@ -154,8 +154,8 @@ def test_a_webhook_ends_the_doubt_before_the_task_runs_again(
 def test_a_try_that_died_is_held_by_the_ledger(
     run_dag: Callable[..., Any], sandbox: SandboxServer, customer_id: str, slot: Slot, ledger_conn_id: str
 ) -> None:
-    sandbox.set_faults("schedule:slow_after_commit(2)")
-    dag = with_ledger("ledger_killed", customer_id, slot, execution_timeout=timedelta(seconds=0.9), **QUICK)
+    sandbox.set_faults("schedule:slow_after_commit(6)")
+    dag = with_ledger("ledger_killed", customer_id, slot, execution_timeout=timedelta(seconds=2.5), **QUICK)
     run = killed_and_retried(run_dag, dag)
 
     assert states(run) == {"book": "failed"}

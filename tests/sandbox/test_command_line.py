@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
@@ -12,6 +13,7 @@ import sys
 import threading
 from datetime import UTC, datetime, time
 from pathlib import Path
+from time import sleep
 
 import pytest
 
@@ -102,12 +104,23 @@ def test_list_of_faults(capsys: pytest.CaptureFixture[str]) -> None:
     assert [line for line in lines if re.match(r"500 +same as 500_before_commit", line)]
 
 
-def test_runs_until_interrupted(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_runs_until_interrupted(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, unused_tcp_port: int
+) -> None:
     monkeypatch.setattr(logging.getLogger("uvicorn"), "level", logging.NOTSET)
-    timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
-    timer.start()
-    assert main(["--port", "0", "--access-log"]) == 0
-    timer.join()
+
+    def interrupt_once_it_answers() -> None:
+        for _ in range(1000):
+            with contextlib.suppress(OSError):
+                ask_for_slots(unused_tcp_port)
+                os.kill(os.getpid(), signal.SIGINT)
+                return
+            sleep(0.01)
+
+    person = threading.Thread(target=interrupt_once_it_answers)
+    person.start()
+    assert main(["--port", str(unused_tcp_port), "--access-log"]) == 0
+    person.join()
     printed = capsys.readouterr().out
     assert re.fullmatch(r"Popin sandbox on http://127\.0\.0\.1:\d+ .*\n", printed)
 
@@ -122,7 +135,7 @@ def test_as_a_process(how: signal.Signals) -> None:
         assert match is not None
         assert ask_for_slots(int(match[1])).startswith(b"HTTP/1.1 503 Service Unavailable")
         process.send_signal(how)
-        rest, errors = process.communicate(timeout=5)
+        rest, errors = process.communicate(timeout=30)
     finally:
         process.kill()
         process.communicate()
