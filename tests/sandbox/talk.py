@@ -127,5 +127,15 @@ def raw_request(path: str, body: object) -> tuple[bytes, bytes]:
 
 
 def connect(server: SandboxServer) -> socket.socket:
-    """A TCP connection."""
+    """A TCP connection, which the server may not have accepted yet."""
     return socket.create_connection((server.settings.host, server.port), timeout=5)
+
+
+def keep_connected(server: SandboxServer) -> socket.socket:
+    """A connection on which a request was answered, and which the server keeps open."""
+    connection = http.client.HTTPConnection(server.settings.host, server.port, timeout=5)
+    connection.request("GET", "/api/v1/external/slots", headers=headers())
+    connection.getresponse().read()
+    kept: socket.socket | None = connection.sock
+    assert kept is not None
+    return kept

@@ -19,6 +19,7 @@ from tests.sandbox.talk import (
     capture,
     connect,
     control,
+    keep_connected,
     new_customer,
     raw_request,
     schedule,
@@ -31,7 +32,7 @@ def test_it_stops_without_waiting_for_idle_clients_and_starts_again() -> None:
     before = set(threading.enumerate())
     with SandboxServer(SETTINGS) as popin:
         assert slots(popin).status == 200
-        with connect(popin) as idle:
+        with keep_connected(popin) as idle:
             popin.__exit__(None, None, None)
             with pytest.raises(ConnectionResetError):
                 idle.recv(1)
@@ -131,7 +132,7 @@ def test_reset_that_cannot_be_made_changes_nothing(popin: SandboxServer) -> None
 
 def test_closed_port_refuses_until_it_opens_again(popin: SandboxServer) -> None:
     capture(popin)
-    with connect(popin) as open_one:
+    with keep_connected(popin) as open_one:
         popin.stop_listening()
         with pytest.raises(ConnectionResetError):
             open_one.recv(1)

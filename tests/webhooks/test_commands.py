@@ -43,6 +43,7 @@ def command_ledger(tmp_path: Path, set_connection: Callable[..., None]) -> Itera
 
 
 def run_json(capsys: pytest.CaptureFixture[str], *words: str) -> list[dict[str, object]]:
+    capsys.readouterr()  # what Airflow logged before
     assert cli.main([*words, "--output", "json"]) == cli.OK
     rows = json.loads(capsys.readouterr().out)
     assert isinstance(rows, list)
