@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -37,8 +38,12 @@ async def only_event(waiting: PopinSlotAvailabilityTrigger) -> dict[str, Any]:
 
 async def test_it_reports_slots_in_one_event(sandbox: SandboxServer) -> None:
     sandbox.set_faults("slots:empty_availability@1-2")
+    # Of today's slots at these hours, some may be past.
+    tomorrow = datetime.now(ZoneInfo("Asia/Kolkata")).replace(hour=0, minute=0) + timedelta(days=1)
 
-    event = await only_event(trigger(max_slots=2, hours=["11:00:00", "12:00:00"]))
+    event = await only_event(
+        trigger(max_slots=2, hours=["11:00:00", "12:00:00"], earliest=tomorrow.isoformat())
+    )
 
     assert event["status"] == "success"
     assert [slot["time"][-8:] for slot in event["slots"]] == ["11:00 AM", "11:15 AM"]
