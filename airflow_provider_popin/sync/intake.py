@@ -113,13 +113,11 @@ class Admission:
         holders = self._holders(connection, rows)
         admitted = [self._decided(row, families.setdefault(row.lead_id or "", []), holders) for row in rows]
         new = [a for a in admitted if a.record is None and _is_stored(a)]
-        ledger_queries.insert_leads(connection, self._account, self._source, [self._new_lead(a) for a in new])
-        stored = ledger_queries.families(
-            connection, self._account, self._source, [a.row.lead_id or "" for a in new], lock=True
+        stored = ledger_queries.insert_leads(
+            connection, self._account, self._source, [self._new_lead(a) for a in new]
         )
         for one in new:
-            family = stored.get(one.row.lead_id or "", [])
-            one.record = next((r for r in family if r.generation == (one.row.generation or 1)), None)
+            one.record = stored.get((one.row.lead_id or "", one.row.generation or 1))
         self._store(connection, ledger, admitted, {id(a) for a in new})
         return admitted
 

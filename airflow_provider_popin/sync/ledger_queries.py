@@ -52,20 +52,28 @@ def families(
 
 def insert_leads(
     connection: Connection, account: str, source: str, leads: Sequence[Mapping[str, object]]
-) -> None:
+) -> dict[tuple[str, int], Record]:
     """Add leads that the ledger does not know; whoever comes second adds nothing.
 
     :param leads: ``lead_id``, ``generation`` and, for a claimed lead, ``claim_owner``, ``wish`` and
         ``fingerprint``
+    :return: by lead id and generation, as the ledger has them now, whoever added them; locked
     """
     if not leads:
-        return
+        return {}
     now = clock(connection)
     common = {**_NEW_LEAD, "account": account, "source": source, "updated_at": now, "created_at": now}
     optional: dict[str, object] = {"claim_owner": None, "wish": None, "fingerprint": None}
     # Ordered, so that two processes that read the same leads never wait for each other in a circle.
     ordered = sorted(leads, key=lambda lead: (str(lead["lead_id"]), str(lead["generation"])))
-    record_sql.insert_new(connection, schema.leads, [{**common, **optional, **lead} for lead in ordered])
+    added = record_sql.insert_new(
+        connection, schema.leads, [{**common, **optional, **lead} for lead in ordered]
+    )
+    if added is None or len(added) < len(leads):
+        ids = [str(lead["lead_id"]) for lead in leads]
+        known = families(connection, account, source, ids, lock=True)
+        added = [record for family in known.values() for record in family]
+    return {(record.lead_id, record.generation): record for record in added}
 
 
 def live_owners(connection: Connection) -> frozenset[str]:

@@ -53,21 +53,28 @@ def read_leads(
     :param lead_ids: at least one and at most 500; unknown ones are left out
     :param lock: keep other writers off these records until the transaction ends
     """
-    return _read(connection, "account = {0} AND source = {0} AND lead_id", (account, source), lead_ids, lock)
+    mark = "?" if connection.dialect.name == "sqlite" else "%s"
+    condition = f"account = {mark} AND source = {mark} AND lead_id"
+    return _read(connection, condition, (account, source), lead_ids, lock)
 
 
-def insert_new(connection: Connection, table: sa.Table, rows: Sequence[Mapping[str, object]]) -> None:
-    """Insert rows; one that a unique key knows already is left out.
+def insert_new(
+    connection: Connection, table: sa.Table, rows: Sequence[Mapping[str, object]]
+) -> list[Record] | None:
+    """Insert rows; one that a unique key knows already is left out. On Postgres it is one statement.
 
     :param connection: in a write transaction
     :param table: one of ``schema``'s
     :param rows: at least one; all with the same columns
+    :return: of leads, those that were added; None where the database does not say
     """
     names = tuple(rows[0])
-    marks = ", ".join([_mark(connection)] * len(names))
-    statement = f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({marks}) ON CONFLICT DO NOTHING"  # noqa: S608
     with driver_cursor(connection) as cursor:
-        cursor.executemany(statement, [tuple([row[name] for name in names]) for row in rows])
+        if connection.dialect.name == "sqlite":
+            cursor.executemany(_insert(table, names), [tuple([row[name] for name in names]) for row in rows])
+            return None
+        cursor.execute(_insert_from_json(table, names), (_as_json(rows),))
+        return [Record(*row) for row in cursor.fetchall()] if table is schema.leads else None
 
 
 def write(connection: Connection, records: Sequence[Record], names: tuple[str, ...]) -> None:
@@ -167,7 +174,6 @@ def driver_cursor(connection: Connection) -> Iterator[Any]:
 def _read(
     connection: Connection, condition: str, given: tuple[str, ...], keys: Sequence[int | str], lock: bool
 ) -> list[Record]:
-    condition = condition.format(_mark(connection))
     with driver_cursor(connection) as cursor:
         if connection.dialect.name != "sqlite":
             suffix = " FOR UPDATE" if lock else ""
@@ -181,8 +187,20 @@ def _read(
         return [Record(*_with_truth_values(row)) for row in cursor.fetchall()]
 
 
-def _mark(connection: Connection) -> str:
-    return "?" if connection.dialect.name == "sqlite" else "%s"
+@cache
+def _insert(table: sa.Table, names: tuple[str, ...]) -> str:
+    marks = ", ".join("?" * len(names))
+    return f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({marks}) ON CONFLICT DO NOTHING"  # noqa: S608
+
+
+@cache
+def _insert_from_json(table: sa.Table, names: tuple[str, ...]) -> str:
+    columns = ", ".join(f"{name} {_json_type(table.c[name])}" for name in names)
+    returning = f" RETURNING {', '.join(_NAMES)}" if table is schema.leads else ""
+    return (
+        f"INSERT INTO {table.name} ({', '.join(names)}) SELECT {', '.join(names)}"  # noqa: S608 - names of ours only
+        f" FROM json_to_recordset(%s::json) AS given({columns}) ON CONFLICT DO NOTHING{returning}"
+    )
 
 
 @cache
@@ -210,16 +228,20 @@ def _update_many(
     statement, values = _update_from_json(names)
     columns = (*names, "id", "before")
     given = [dict(zip(columns, (*values(record), before), strict=True)) for record, before in rows]
-    if any(isinstance(value, str) and "\0" in value for row in given for value in row.values()):
+    return statement, (_as_json(given), [row["id"] for row in given])
+
+
+def _as_json(rows: Sequence[Mapping[str, object]]) -> str:
+    if any(isinstance(value, str) and "\0" in value for row in rows for value in row.values()):
         # The server would quote the text around it in its error.
         raise ValueError("Postgres stores no NUL")
-    return statement, (json.dumps(given, ensure_ascii=False), [row["id"] for row in given])
+    return json.dumps(rows, ensure_ascii=False)
 
 
 @cache
 def _update_from_json(names: tuple[str, ...]) -> tuple[str, Callable[[Record], tuple[Any, ...]]]:
     changes = ", ".join(f"{name} = given.{name}" for name in names)
-    columns = ", ".join(f"{name} {_json_type(name)}" for name in names)
+    columns = ", ".join(f"{name} {_json_type(schema.leads.c[name])}" for name in names)
     statement = (
         f"UPDATE {schema.leads.name} AS lead SET {changes} FROM"  # noqa: S608 - names of ours only
         f" json_to_recordset(%s::json) AS given({columns}, id bigint, before double precision)"
@@ -229,8 +251,8 @@ def _update_from_json(names: tuple[str, ...]) -> tuple[str, Callable[[Record], t
     return statement, attrgetter(*names, "id")
 
 
-def _json_type(name: str) -> str:
-    kind = schema.leads.c[name].type
+def _json_type(column: sa.Column[Any]) -> str:
+    kind = column.type
     if isinstance(kind, sa.Boolean):
         return "boolean"
     if isinstance(kind, sa.Integer):

@@ -15,7 +15,7 @@ from airflow_provider_popin.client.outcomes import Outcome, Verdict
 from airflow_provider_popin.sync import intake, ledger_queries
 from airflow_provider_popin.sync.admission import Action, ResultSet, Situation
 from airflow_provider_popin.sync.booking_wish import BookingWish
-from airflow_provider_popin.sync.events import Answer, Event, Settled, Step
+from airflow_provider_popin.sync.events import Answer, Event, Record, Settled, Step
 from airflow_provider_popin.sync.intake import Admission, Admitted, CaptureDesk, Limit, Row, capture_job
 from airflow_provider_popin.sync.jobs import BookingJob, Job
 from airflow_provider_popin.sync.ledger import Ledger
@@ -145,9 +145,9 @@ class TestStores:
 
         def slower(
             connection: Connection, account: str, source: str, leads: Sequence[Mapping[str, object]]
-        ) -> None:
+        ) -> dict[tuple[str, int], Record]:
             insert(connection, account, source, [{**lead, "claim_owner": OTHER} for lead in leads])
-            insert(connection, account, source, leads)
+            return insert(connection, account, source, leads)
 
         monkeypatch.setattr(ledger_queries, "insert_leads", slower)
         with ledger.write() as connection:
