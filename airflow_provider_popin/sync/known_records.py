@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 
 from sqlalchemy.engine import Connection
 
@@ -93,7 +92,7 @@ class KnownRecords:
             known = self._records.get(event.id)
             if known is None or not isinstance(event, Intent | Settled):
                 return None
-            _, record = changes.setdefault(event.id, (known, replace(known)))
+            _, record = changes.setdefault(event.id, (known, known.copy()))
             effects = Effects()
             accepted = states.apply(record, event, effects, self._now(connection))
             if not accepted or effects != Effects():

@@ -11,7 +11,8 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
-from operator import attrgetter
+from itertools import compress
+from operator import attrgetter, ne, or_
 from typing import Any
 
 import sqlalchemy as sa
@@ -124,13 +125,10 @@ def _write_all_unless_changed(connection: Connection, changes: Sequence[tuple[Re
 
 def _differences(changes: Sequence[tuple[Record, Record]]) -> tuple[str, ...]:
     """The columns that differ in any of some pairs: few sets of them, so few statements, ever occur."""
-    differ = {
-        index
-        for before, after in changes
-        for index, (old, new) in enumerate(zip(_mutable(before), _mutable(after), strict=True))
-        if old != new
-    }
-    return tuple([MUTABLE[index] for index in sorted(differ)])
+    differ = [False] * len(MUTABLE)
+    for before, after in changes:
+        differ = list(map(or_, differ, map(ne, _mutable(before), _mutable(after))))
+    return tuple(compress(MUTABLE, differ))
 
 
 def read_clock(connection: Connection) -> float:
