@@ -242,7 +242,9 @@ class PopinLeadSyncOperator(LineageMethods, BaseOperator):
             leave_note(ti, dry_run=settings.dry_run, sending=True, report=newest)
             report = sync.run(rows)
             count_run(report, ledger)
-        leave_note(ti, dry_run=settings.dry_run, sending=True, report=report.to_xcom())
+        # A dry run has no numbers of its own, and must not hide those of the run before it.
+        told = newest if settings.dry_run else report.to_xcom()
+        leave_note(ti, dry_run=settings.dry_run, sending=True, report=told)
         return report
 
     def _rows(self, context: Context, sync: LeadSync) -> Generator[Mapping[str, object]]:

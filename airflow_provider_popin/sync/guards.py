@@ -16,7 +16,7 @@ from sqlalchemy.engine import Connection
 from airflow_provider_popin.sync import schema
 from airflow_provider_popin.sync.errors import LedgerGuardError
 from airflow_provider_popin.sync.ledger import Ledger, clock, insert_ignoring
-from airflow_provider_popin.sync.ledger_queries import sequence
+from airflow_provider_popin.sync.ledger_queries import knows_report, sequence
 from airflow_provider_popin.sync.settings import Prior
 
 
@@ -48,26 +48,30 @@ def guard_source(
     for report in prior.reports:
         _guard_report(connection, ledger, source, report, accepted_at=accepted_at)
     if known is None:
-        register(connection, account=account, source=source, lead_id_column=lead_id_column)
+        # A first run accepts nothing: reports of another task, which this one cannot see, still count.
+        _insert(connection, account=account, source=source, lead_id_column=lead_id_column, accepted_at=0.0)
         # Another run may have been first; then its account and its column count.
         known = _known(connection, source)
     _guard_registration(connection, known, account=account, lead_id_column=lead_id_column)
 
 
 def register(connection: Connection, *, account: str, source: str, lead_id_column: str | None) -> None:
-    """Register a source, or say again that this ledger is meant for it.
+    """Say that this ledger is meant for a source, whatever was registered or reported before.
 
     :param lead_id_column: None leaves it open until the first bulk run
     """
-    now = clock(connection)
-    values = {"account": account, "lead_id_column": lead_id_column, "accepted_at": now}
+    values = {"account": account, "lead_id_column": lead_id_column, "accepted_at": clock(connection)}
     changed = connection.execute(
         schema.sources.update().where(schema.sources.c.source == source).values(**values)
     )
     if changed.rowcount == 0:
-        connection.execute(
-            insert_ignoring(connection, schema.sources), {"source": source, "registered_at": now, **values}
-        )
+        _insert(connection, source=source, **values)
+
+
+def _insert(connection: Connection, **values: object) -> None:
+    """Register a source, unless somebody has."""
+    row = {"registered_at": clock(connection), **values}
+    connection.execute(insert_ignoring(connection, schema.sources), row)
 
 
 def _known(connection: Connection, source: str) -> Any:
@@ -123,6 +127,13 @@ def _guard_report(
             f"the ledger is behind a run that was reported for {source!r} (sequence {sequence(connection)}, "
             f"reported {told_sequence}): it looks like an old backup, and what was booked since would be "
             f"booked again. {_remedy(source)}"
+        )
+    # Other sources' runs move the number on, also in a backup that was restored.
+    if not knows_report(connection, told_sequence, told_time):
+        raise LedgerGuardError(
+            f"the ledger does not know a run that was reported for {source!r} (sequence {told_sequence}): it "
+            "looks like an old backup that was used since, and what was booked in between would be booked "
+            f"again. {_remedy(source)}"
         )
 
 

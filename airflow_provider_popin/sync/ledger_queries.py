@@ -16,6 +16,9 @@ from airflow_provider_popin.sync import record_sql, schema
 from airflow_provider_popin.sync.events import BookingState, CaptureState, Expired, Record, Released
 from airflow_provider_popin.sync.ledger import CHUNK, Ledger, chunks, clock, insert_ignoring
 
+# A report's time is read just before the end of its run is noted; the clock may be set in between.
+_CLOCK_STEP_SECONDS = 60.0
+
 _leads = schema.leads.c
 _NEW_LEAD = {
     "capture_state": CaptureState.NEW.value,
@@ -304,6 +307,20 @@ def report_of_earlier_try(
     )
     report = connection.execute(query).scalar()
     return None if report is None else dict(json.loads(report))
+
+
+def knows_report(connection: Connection, told_sequence: int, told_time: float) -> bool:
+    """Whether a run of this ledger, of whatever source, ended with these numbers.
+
+    :param told_sequence: the report's ``ledger_sequence``
+    :param told_time: its ``ledger_time``
+    """
+    runs = schema.runs.c
+    about_then = runs.ended_at.between(told_time - _CLOCK_STEP_SECONDS, told_time + _CLOCK_STEP_SECONDS)
+    query = sa.select(runs.report).where(about_then, runs.report.is_not(None))
+    reports = (json.loads(report) for (report,) in connection.execute(query))
+    told = (told_sequence, told_time)
+    return any((report.get("ledger_sequence"), report.get("ledger_time")) == told for report in reports)
 
 
 def next_sequence(connection: Connection) -> int:

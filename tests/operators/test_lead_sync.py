@@ -320,14 +320,18 @@ class TestFailures:
         assert "ledger init --source crm.leads" in output()
         assert len(popin.bookings()) == 2
 
+    @pytest.mark.parametrize("dry_run_between", [False, True])
     def test_a_ledger_that_is_behind_the_last_report_is_refused(
-        self, popin: SandboxServer, run_dag: Run, ledger: Path, output: Output
+        self, popin: SandboxServer, run_dag: Run, ledger: Path, output: Output, dry_run_between: bool
     ) -> None:
-        dag = make_dag("sync_behind", leads=lambda context: ROWS[: 1 + len(popin.bookings())])
+        name = f"sync_behind_{dry_run_between}"
+        dag = make_dag(name, leads=lambda context: ROWS[: 1 + len(popin.bookings())])
         run_dag(dag)
         with closing(sqlite3.connect(ledger)) as old, closing(sqlite3.connect(f"{ledger}.old")) as backup:
             old.backup(backup)
         assert counts(run_dag(dag))["booked"] == 1
+        if dry_run_between:
+            assert report(run_dag(make_dag(name, leads=ROWS, dry_run=True)))["dry_run"] is True
         for file in ledger.parent.glob("ledger.db*"):
             if file.suffix != ".old":
                 file.unlink()

@@ -40,12 +40,14 @@ def a_run(ledger: Ledger, column: str | None = "Id") -> dict[str, object]:
     """What a run does for the guards, and the part of its report that they read."""
     guard(ledger, column=column)
     with ledger.write() as connection:
-        ledger_queries.start_run(connection, SOURCE, RUN, 1)
-        return {
+        row = ledger_queries.start_run(connection, SOURCE, RUN, 1)
+        report = {
             "ledger_id": ledger.ledger_id,
             "ledger_sequence": ledger_queries.next_sequence(connection),
             "ledger_time": clock(connection),
         }
+        ledger_queries.end_run(connection, row, report)
+        return report
 
 
 def registered(ledger: Ledger) -> list[tuple[object, ...]]:
@@ -102,9 +104,9 @@ class TestRegistration:
         monkeypatch.setattr(guards, "_known", lambda *told: looks.pop() if looks else look(*told))
         with ledger.write() as connection:
             guards.register(connection, account="another shop", source=SOURCE, lead_id_column="Id")
-        monkeypatch.setattr(guards, "register", lambda *_, **__: None)
         with pytest.raises(LedgerGuardError, match="under another Popin account"):
             guard(ledger)
+        assert registered(ledger) == [(SOURCE, "another shop", "Id")]
 
 
 class TestLostLedger:
@@ -144,6 +146,25 @@ class TestLostLedger:
         for reports in ((first, second), (second, first)):
             with pytest.raises(LedgerGuardError, match="old backup"):
                 guard(ledger, reports=reports)
+
+    def test_a_restored_backup_that_runs_of_other_sources_moved_on_is_refused(self, ledger: Ledger) -> None:
+        guard(ledger)
+        report = a_run(ledger)
+        with ledger.write() as connection:
+            connection.execute(schema.runs.delete())
+            connection.execute(schema.ledger.update().values(sequence=0))
+        for _ in range(3):
+            a_run(ledger)
+        with pytest.raises(LedgerGuardError, match="used since"):
+            guard(ledger, earlier_try=True, reports=(report,))
+
+    def test_a_first_run_of_another_task_does_not_make_a_new_ledger_the_right_one(
+        self, ledger: Ledger
+    ) -> None:
+        lost = {"ledger_id": "lost", "ledger_sequence": 7, "ledger_time": 1.0}
+        a_run(ledger)  # of a task that is new and has no report to compare with
+        with pytest.raises(LedgerGuardError, match="used another ledger"):
+            guard(ledger, earlier_try=True, reports=(lost,))
 
     @pytest.mark.parametrize(
         "report",
