@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from sqlalchemy.exc import SQLAlchemyError
 
 ROWS_AT_A_TIME = 500
+
+# From there on even such a text quotes a value: SQLite one that is no UTF-8, MySQL one that is no number.
+_QUOTED_VALUE = re.compile(r"( with text | value: ).*")
 
 SqlParameters = Mapping[str, object] | Sequence[object]
 
@@ -87,7 +91,7 @@ def describe(error: SQLAlchemyError) -> str:
     kind = f"{type(cause).__name__}{f' ({code})' if code else ''}"
     if isinstance(error, (InterfaceError, OperationalError, ProgrammingError)):
         lines = str(cause).strip().splitlines()
-        return f"{kind}: {lines[0]}" if lines else kind
+        return f"{kind}: {_QUOTED_VALUE.sub('', lines[0])}" if lines else kind
     return kind
 
 

@@ -146,6 +146,13 @@ def test_a_value_that_the_database_chokes_on_is_not_quoted(leads_on_postgres: En
     assert error.value.__suppress_context__
 
 
+def test_a_value_that_is_no_utf_8_is_not_quoted(crm_on_sqlite: Engine) -> None:
+    bytes_of_it = (SECRET.encode() + b"\xff").hex()
+    with pytest.raises(LeadQueryError, match=r"Could not decode to UTF-8 column 'name'$") as caught:
+        query(f"SELECT CAST(x'{bytes_of_it}' AS TEXT) AS name")
+    assert SECRET not in str(caught.value)
+
+
 def test_a_statement_without_rows_is_an_error(leads: Engine) -> None:
     with pytest.raises(LeadQueryError):
         query("DELETE FROM leads")
