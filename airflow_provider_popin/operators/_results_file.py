@@ -44,10 +44,14 @@ class ResultsFile:
     def prepare(self) -> None:
         """Connect, and make the local folder: what cannot work must fail before any lead is sent.
 
-        :raises OSError: the folder cannot be made.
+        :raises OSError: the folder cannot be made, or takes no file.
         """
         if self._is_local:
-            Path(self._path.path).parent.mkdir(parents=True, exist_ok=True)
+            folder = Path(self._path.path).parent
+            folder.mkdir(parents=True, exist_ok=True)
+            # A folder that is there may still take no file.
+            with tempfile.NamedTemporaryFile(dir=folder, prefix="."):
+                pass
         else:
             _ = self._path.fs
 
