@@ -143,6 +143,9 @@ class _Booker:
         start = int(booking.slot.start.timestamp())
         if any(r.booking_state == BookingState.BOOKED and r.slot_start == start for r in family):
             return None
+        for each in family:
+            # Also an older generation: a new one waits until it is known whether the older has its call.
+            self._refuse_unsettled(each)
         record = family[-1]  # the newest generation
         self._refuse_held(record)
         ledger_queries.renew_lease(
@@ -192,14 +195,7 @@ class _Booker:
         )
         return families.get(booking.lead_id, [])
 
-    def _refuse_held(self, record: Record) -> None:
-        if record.booking_state == BookingState.BOOKED:
-            when = record.slot_time or "a time that was forgotten on request"
-            raise LeadHeldError(
-                f"{self._who()} is booked for {when} already; a booked call is never moved. To book the same "
-                "lead again on purpose, use the bulk job with a higher generation",
-                retry=False,
-            )
+    def _refuse_unsettled(self, record: Record) -> None:
         if CaptureState.SENDING in (record.capture_state, record.booking_state):
             raise LeadHeldError(f"{self._who()} is being sent by another task", retry=True)
         if record.booking_state == BookingState.IN_DOUBT:
@@ -208,6 +204,15 @@ class _Booker:
                 "nothing was sent. Find out in Popin's dashboard whether the call exists, then say so with "
                 f"`python -m airflow_provider_popin in-doubt resolve --source {self._booking.source} "
                 f"--lead {record.lead_id} --outcome booked|not-booked --why TEXT`",
+                retry=False,
+            )
+
+    def _refuse_held(self, record: Record) -> None:
+        if record.booking_state == BookingState.BOOKED:
+            when = record.slot_time or "a time that was forgotten on request"
+            raise LeadHeldError(
+                f"{self._who()} is booked for {when} already; a booked call is never moved. To book the same "
+                "lead again on purpose, use the bulk job with a higher generation",
                 retry=False,
             )
         if record.capture_state == CaptureState.CAPTURED and record.customer_id is None:

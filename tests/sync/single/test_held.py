@@ -26,6 +26,7 @@ from tests.sync.ledgers import (
     apply,
     capture_intent,
     captured,
+    lead_in,
     planned,
     record,
     seats,
@@ -118,6 +119,17 @@ class TestHeld:
         assert schedules(sandbox) == 1
         book(slot=later(booking, config))
         assert record(ledger, key).booking_state == "booked"
+
+    @pytest.mark.parametrize("doubt", ["sending", "in_doubt"])
+    def test_an_older_generation_whose_call_nobody_can_vouch_for_holds_the_newer_one(
+        self, ledger: Ledger, book: Book, sandbox: SandboxServer, doubt: str
+    ) -> None:
+        """A call that was refused and took place after all, as a late answer or a webhook tells."""
+        lead_in(ledger, doubt)
+        add_lead(ledger, generation=2)
+        with pytest.raises(LeadHeldError, match=r"is being sent|is in doubt"):
+            book(customer_id="C1")
+        assert schedules(sandbox) == 0
 
     def test_the_booking_shows_no_customer(self, booking: SingleBooking) -> None:
         assert booking.customer_id not in repr(booking)
