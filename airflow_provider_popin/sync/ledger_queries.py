@@ -138,6 +138,8 @@ def expire(connection: Connection, ledger: Ledger, account: str) -> int:
         sa.select(_leads.id)
         .where(_leads.account == account, sending, _leads.deadline <= clock(connection))
         .order_by(_leads.id)
+        # Whoever holds one of them will see it too; to wait here could be to wait for each other.
+        .with_for_update(skip_locked=True)
     )
     ids = [row[0] for row in connection.execute(query)]
     return sum(sum(ledger.apply(connection, account, [Expired(i) for i in chunk])) for chunk in chunks(ids))
@@ -151,10 +153,15 @@ def reclaim_planned(connection: Connection, ledger: Ledger, account: str, run: s
     live = live_owners(connection)
     query = (
         sa.select(_leads.id, _leads.claim_owner)
-        .where(_leads.account == account, _leads.booking_state == BookingState.PLANNED.value)
+        .where(
+            _leads.account == account,
+            _leads.booking_state == BookingState.PLANNED.value,
+            sa.func.coalesce(_leads.claim_owner, "").notin_(sorted(live)),
+        )
         .order_by(_leads.id)
+        .with_for_update(skip_locked=True)  # as in `expire`
     )
-    abandoned = [(i, owner) for i, owner in connection.execute(query).fetchall() if owner not in live]
+    abandoned = connection.execute(query).fetchall()
     events = [Released(i, owner, BookingState.WAITING, run) for i, owner in abandoned]
     return sum(sum(ledger.apply(connection, account, chunk)) for chunk in chunks(events))
 

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from airflow_provider_popin.sync import ledger_queries, schema
 from airflow_provider_popin.sync.events import Answer
-from airflow_provider_popin.sync.ledger import CHUNK, Ledger
+from airflow_provider_popin.sync.ledger import CHUNK, Ledger, locked
 from tests.sync.ledgers import (
     ACCOUNT,
     OWNER,
@@ -144,6 +144,24 @@ class TestExpiry:
         assert record(ledger, overdue).booking_state == "in_doubt"
         assert record(ledger, fresh).booking_state == "sending"
         assert record(ledger, capture).capture_state == "in_doubt"
+
+
+@pytest.mark.postgres
+def test_what_another_run_is_writing_is_left_to_it(postgres_database: Database) -> None:
+    """To wait for it could be to wait for each other, since either holds leads that the other wants."""
+    ledger, other = Ledger.open(postgres_database.engine()), Ledger.open(postgres_database.engine())
+    overdue, abandoned = add_lead(ledger, "L1"), add_lead(ledger, "L2")
+    for seat, key in enumerate([overdue, abandoned], 1):
+        apply(ledger, capture_intent(key), captured(key), planned(key, seat=seat))
+    apply(ledger, booking_intent(overdue, timeout_seconds=-11.0))
+    with ledger.write() as connection:
+        connection.execute(sa.text("SET LOCAL lock_timeout = '5s'"))
+        with other.write() as theirs:
+            locked(theirs, [overdue, abandoned])
+            assert ledger_queries.expire(connection, ledger, ACCOUNT) == 0
+            assert ledger_queries.reclaim_planned(connection, ledger, ACCOUNT, RUN) == 0
+        assert ledger_queries.expire(connection, ledger, ACCOUNT) == 1
+        assert ledger_queries.reclaim_planned(connection, ledger, ACCOUNT, RUN) == 1
 
 
 class TestPages:
