@@ -122,6 +122,9 @@ class LeadSync:
             report.seconds = round(self._progress.seconds(), 3)
         log.info("Lead sync: %s", summary_line(report))
         if self._switch.failure is not None:
+            # What stopped the run names no lead; the doubts of this run must be named all the same.
+            for problem in report.problems(self._settings):
+                log.error("%s", problem)
             raise self._switch.failure
         return report
 
@@ -171,6 +174,10 @@ class LeadSync:
             self._close(thread, session)
         self._finish(ledger, spool, report, situation, session)
 
+    def _is_hurried(self) -> bool:
+        """Whether the process is about to be killed."""
+        return self._switch.hurry
+
     def _patience(self) -> float:
         """How many seconds the caller may still be kept waiting."""
         return STOP_SECONDS - self._switch.hurried_seconds() if self._switch.hurry else math.inf
@@ -219,12 +226,19 @@ class LeadSync:
     ) -> None:
         """What comes after the last POST: the CRM, the results, the ledger's own note of this run."""
         account, source = self._config.account_key, self._settings.source
-        if self._switch.hurry or isinstance(self._switch.failure, LedgerError):
+        if self._is_hurried() or isinstance(self._switch.failure, LedgerError):
             return
         if self._write_back is not None:
             write_back_changes(
-                ledger, account=account, source=source, write_back=self._write_back, report=report
+                ledger,
+                account=account,
+                source=source,
+                write_back=self._write_back,
+                report=report,
+                is_over=self._is_hurried,
             )
+            if self._is_hurried():
+                return
         report.shared_phones = spool.shared_phones()
         if report.shared_phones:
             log.warning("%s phone numbers stand on more than one lead id.", report.shared_phones)

@@ -19,15 +19,22 @@ WriteBack = Callable[[Sequence[Mapping[str, object]]], None]
 
 
 def write_back_changes(
-    ledger: Ledger, *, account: str, source: str, write_back: WriteBack, report: Report
+    ledger: Ledger,
+    *,
+    account: str,
+    source: str,
+    write_back: WriteBack,
+    report: Report,
+    is_over: Callable[[], bool] = lambda: False,
 ) -> None:
     """Write back every change that was not written yet, at least once; the next run repeats what fails.
 
     :param write_back: the CRM's side
     :param report: counts what was written and what failed
+    :param is_over: asked before each page whether the process is about to be killed: the next run goes on
     """
     after = 0
-    while True:
+    while not is_over():
         with ledger.read() as connection:
             page = ledger_queries.unwritten(connection, account, source, after)
         if not page:

@@ -54,6 +54,23 @@ def test_an_access_error_in_mid_run_loses_nothing(make_world: MakeWorld, endpoin
     check_invariants(world)
 
 
+def test_a_doubt_is_named_even_where_something_else_stops_the_run(make_world: MakeWorld) -> None:
+    """The next run has another name: for it the doubt is an old one, which fails nothing."""
+    world = make_world(6)
+    # The first answer is under way while the second booking meets the refusal.
+    world.sandbox.set_faults(
+        "schedule:slow_before_commit(3)@1", "schedule:500_after_commit@1", "schedule:401@2-"
+    )
+
+    run = world.run(max_concurrency=2, max_in_doubt=0)
+
+    assert isinstance(run.error, PopinAccessError)
+    (doubted,) = (lead for lead, result in run.results.items() if result == "in_doubt")
+    (line,) = (line for line in world.log if "1 bookings are in doubt" in line)
+    assert f"leads: {doubted}:" in line
+    check_invariants(world)
+
+
 @pytest.mark.parametrize("wrong", ["key", "token", "path", "scheme", "port"])
 def test_a_wrong_connection_costs_no_lead_anything(make_world: MakeWorld, wrong: str) -> None:
     world = make_world(3)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_popin.sync.engine import LeadSync
+from airflow_provider_popin.sync.errors import SyncStoppedError
 from airflow_provider_popin.sync.settings import RunIdentity
 from airflow_provider_popin.sync.write_back import WriteBackError
 from tests.faults import conftest as fixtures
@@ -64,6 +65,21 @@ def test_captures_hold_the_source_back(make_world: MakeWorld) -> None:
     world.run(rows=source(), steps=("capture",), max_concurrency=16)
 
     assert max(ahead) <= 300
+
+
+def test_a_stop_while_the_crm_is_told_ends_the_run(make_world: MakeWorld) -> None:
+    world = make_world(3)
+    run = Run(rows=3)
+
+    def stop(batch: Sequence[Any]) -> None:
+        sync.stop("the task was killed")
+
+    sync = world.sync(run, write_back=stop)
+    with pytest.raises(SyncStoppedError):
+        sync.run(iter(world.rows))
+
+    assert run.lines is None
+    assert set(world.ledger.ended().values()) == {"booked"}
 
 
 def test_the_crm_is_told_every_change_once(make_world: MakeWorld) -> None:

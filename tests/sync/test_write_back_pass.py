@@ -50,6 +50,31 @@ def write_back(ledger: Ledger, crm: Crm) -> Report:
     return report
 
 
+def test_a_stop_leaves_the_other_pages_to_the_next_run(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger_queries, "CHUNK", 1)
+    for number in range(3):
+        lead_in(ledger, "capture_rejected", f"L{number}")
+    crm = Crm()
+    report = Report(source=SOURCE, dag_run=RUN, try_number=1, dry_run=False)
+    write_back_changes(
+        ledger,
+        account=ACCOUNT,
+        source=SOURCE,
+        write_back=crm.write,
+        report=report,
+        is_over=lambda: len(crm.told) == 2,
+    )
+    assert report.written_back == 2
+    assert write_back(ledger, crm).written_back == 1
+    assert [lead for lead, _ in sorted((row["lead_id"], row["state"]) for row in crm.told)] == [
+        "L0",
+        "L1",
+        "L2",
+    ]
+
+
 def test_what_is_told_of_a_booked_lead(ledger: Ledger) -> None:
     key, crm = lead_in(ledger, "booked"), Crm()
     report = write_back(ledger, crm)
