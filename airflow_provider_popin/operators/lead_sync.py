@@ -240,12 +240,14 @@ class PopinLeadSyncOperator(LineageMethods, BaseOperator):
                 raise SyncStoppedError(_KILLED)
             rows = stack.enter_context(closing(self._rows(context, sync)))
             leave_note(ti, dry_run=settings.dry_run, sending=True, report=newest)
-            report = sync.run(rows)
-            count_run(report, ledger)
-        # A dry run has no numbers of its own, and must not hide those of the run before it.
-        told = newest if settings.dry_run else report.to_xcom()
-        leave_note(ti, dry_run=settings.dry_run, sending=True, report=told)
-        return report
+            try:
+                return sync.run(rows)
+            finally:
+                # Also where something stopped the run: what it booked counts. A dry run has no numbers of its
+                # own, and must not hide those of the run before it.
+                if sync.noted is not None:
+                    count_run(sync.noted, ledger)
+                    leave_note(ti, dry_run=False, sending=True, report=sync.noted.to_xcom())
 
     def _rows(self, context: Context, sync: LeadSync) -> Generator[Mapping[str, object]]:
         read_from = (lambda: sync.read_from) if self.watermark_column is not None else None

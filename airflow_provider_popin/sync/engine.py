@@ -48,6 +48,7 @@ class LeadSync:
     :param write_back: tells the CRM; see :data:`.write_back_pass.WriteBack`
     :param results: writes the results file; see :data:`.results.ResultsWriter`
     :param take_evidence: lets webhooks count that were received; see :data:`.session.TakeEvidence`
+    :ivar noted: the report as the ledger keeps it, also of a run that raised; None where it keeps none
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class LeadSync:
         self._write_back = write_back
         self._results = results
         self._take_evidence = take_evidence
+        self.noted: Report | None = None
         self._switch = StopSwitch()
         self._progress = Progress()
         self._watermark = Watermark(settings, config) if settings.watermark is not None else None
@@ -122,9 +124,6 @@ class LeadSync:
             report.seconds = round(self._progress.seconds(), 3)
         log.info("Lead sync: %s", summary_line(report))
         if self._switch.failure is not None:
-            # What stopped the run names no lead; the doubts of this run must be named all the same.
-            for problem in report.problems(self._settings):
-                log.error("%s", problem)
             raise self._switch.failure
         return report
 
@@ -242,15 +241,29 @@ class LeadSync:
         report.shared_phones = spool.shared_phones()
         if report.shared_phones:
             log.warning("%s phone numbers stand on more than one lead id.", report.shared_phones)
-        write_results(
-            spool,
-            ledger=ledger,
-            situation=situation,
-            report=report,
-            writer=self._results,
-            unfinished_reason="stopped" if self._switch.stopped else "too_many_in_doubt",
-            watermark=self._watermark,
-        )
+        told = False
+        try:
+            write_results(
+                spool,
+                ledger=ledger,
+                situation=situation,
+                report=report,
+                writer=self._results,
+                unfinished_reason="stopped" if self._switch.stopped else "too_many_in_doubt",
+                watermark=self._watermark,
+            )
+            told = True
+        finally:
+            # Where results cannot be written, the ledger keeps its note all the same, and doubts are named.
+            if not self._is_hurried():
+                self._note_end(ledger, report, session, told=told)
+
+    def _note_end(self, ledger: Ledger, report: Report, session: Session, *, told: bool) -> None:
+        """The ledger's own note of this run.
+
+        :param told: whether the results are written
+        """
+        account, source = self._config.account_key, self._settings.source
         report.seconds = round(self._progress.seconds(), 3)
         with ledger.write() as connection:
             report.in_doubt_open = ledger_queries.count_in_doubt(connection, account, source)
@@ -259,7 +272,7 @@ class LeadSync:
             )
             if self._watermark is not None:
                 # A run that was stopped did not do all it could for the rows that it read.
-                if not self._switch.stopped:
+                if told and not self._switch.stopped:
                     self._watermark.save(connection)
                 report.watermark = self._watermark.told()
             report.ledger_id = ledger.ledger_id
@@ -267,3 +280,8 @@ class LeadSync:
             report.ledger_time = clock(connection)
             if session.run_row is not None:
                 ledger_queries.end_run(connection, session.run_row, report.to_xcom())
+        self.noted = report
+        if not told or self._switch.failure is not None:
+            # What ends the run names no lead; the doubts of this run must be named all the same.
+            for problem in report.problems(self._settings):
+                log.error("%s", problem)

@@ -39,10 +39,12 @@ def write_results(
     :param watermark: told of every row
     """
     lines = _lines(spool, ledger, situation, report, unfinished_reason, watermark)
-    if writer is not None:
-        report.results_path = writer(lines)
-    for _ in lines:  # a writer that gave up early must not leave rows uncounted
-        pass
+    try:
+        if writer is not None:
+            report.results_path = writer(lines)
+    finally:
+        for _ in lines:  # a writer that gave up early must not leave rows uncounted
+            pass
 
 
 def call_time(record: Record) -> str | None:

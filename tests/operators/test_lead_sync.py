@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import DAG, task
 
+from airflow_provider_popin.operators import lead_sync
 from airflow_provider_popin.operators.lead_sync import PopinLeadSyncOperator
 from airflow_provider_popin.sandbox.server import SandboxServer
 from tests import airflow_runs
@@ -306,6 +307,18 @@ class TestFailures:
         assert state(run_dag(make_dag("sync_key", leads=ROWS, retries=2))) == "failed"
         assert "popin_default" in output()
         assert popin.bookings() == []
+
+    def test_what_a_run_did_that_popin_stopped_is_counted_and_told_to_later_runs(
+        self, popin: SandboxServer, run_dag: Run, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        counted: list[int] = []
+        monkeypatch.setattr(lead_sync, "count_run", lambda told, _: counted.append(told.results["booked"]))
+        popin.set_faults("schedule:401@2-")
+        run = run_dag(make_dag("sync_stopped", leads=ROWS, max_concurrency=1))
+        assert state(run) == "failed"
+        assert len(popin.bookings()) == 1
+        assert note(run)["ledger_sequence"] == 2
+        assert counted == [1]
 
     def test_a_lost_ledger_is_refused(
         self, popin: SandboxServer, run_dag: Run, ledger: Path, output: Output

@@ -5,11 +5,12 @@ from __future__ import annotations
 import threading
 import time
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import pytest
 
+from airflow_provider_popin.sync import ledger_queries
 from airflow_provider_popin.sync.engine import LeadSync
 from airflow_provider_popin.sync.errors import SyncStoppedError
 from airflow_provider_popin.sync.settings import RunIdentity
@@ -18,7 +19,7 @@ from tests.faults import conftest as fixtures
 from tests.faults.conftest import MakeWorld
 from tests.faults.invariants import check_invariants
 from tests.faults.people import Row, lead_row
-from tests.faults.world import Run
+from tests.faults.world import SOURCE, Run, kept_logs
 
 make_world = fixtures.make_world
 ledger_url = fixtures.ledger_url
@@ -65,6 +66,31 @@ def test_captures_hold_the_source_back(make_world: MakeWorld) -> None:
     world.run(rows=source(), steps=("capture",), max_concurrency=16)
 
     assert max(ahead) <= 300
+
+
+def test_where_results_cannot_be_written_doubts_are_named_and_the_ledger_keeps_its_note(
+    make_world: MakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = make_world(3)
+    world.sandbox.set_faults("schedule:500_after_commit@3")
+    sync = world.sync(Run(rows=3), max_concurrency=1, max_in_doubt=0)
+
+    def write(lines: Iterable[Any]) -> str:
+        next(iter(lines))
+        raise OSError("no space left")
+
+    monkeypatch.setattr(sync, "_results", write)
+    with kept_logs(world.log), pytest.raises(OSError, match="no space left"):
+        sync.run(iter(world.rows))
+
+    (doubted,) = (lead for lead, state in world.ledger.ended().items() if state == "in_doubt")
+    (line,) = (line for line in world.log if "1 bookings are in doubt" in line)
+    assert f"leads: {doubted.partition('#')[0]}:" in line
+    with world.open_ledger().read() as connection:
+        kept = ledger_queries.report_of_earlier_try(connection, SOURCE, "dag/one/sync", 2)
+    assert kept is not None
+    assert (kept["results"]["booked"], kept["results"]["in_doubt"]) == (2, 1)
+    assert kept["ledger_sequence"] == 2
 
 
 def test_a_stop_while_the_crm_is_told_ends_the_run(make_world: MakeWorld) -> None:
