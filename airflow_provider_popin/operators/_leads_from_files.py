@@ -1,7 +1,7 @@
 """Leads from a csv or jsonl file on local disk or object storage, one row at a time.
 
 A row that is damaged in itself becomes an :class:`UnreadableRow`; damage that may have swallowed other rows
-is an error for the whole file. No message holds anything of the file's content, column names excepted.
+is an error for the whole file. No message holds anything of the file's content.
 """
 
 from __future__ import annotations
@@ -149,9 +149,11 @@ def _header(reader: Iterator[list[str]], name: str) -> list[str]:
     header = [column if column.strip() else "" for column in header]
     if any("\0" in column for column in header):
         raise LeadFileError("the header is not UTF-8 text", path=name, line=1)
-    columns = [column for column in header if column]
-    if doubled := sorted({column for column in columns if columns.count(column) > 1}):
-        raise LeadFileError(f"the header names {', '.join(map(repr, doubled))} twice", path=name, line=1)
+    doubled = [at for at, column in enumerate(header, start=1) if column and header.count(column) > 1]
+    if doubled:
+        # By number: a file without a header has a lead there, and often the same phone number twice.
+        alike = ", ".join(map(str, doubled))
+        raise LeadFileError(f"a name stands twice in the header (columns {alike})", path=name, line=1)
     return header
 
 

@@ -97,8 +97,15 @@ class TestCsv:
         assert read_csv("Id,Name\n") == []
 
     def test_a_column_name_twice_is_an_error(self) -> None:
-        with pytest.raises(LeadFileError, match="line 1: the header names 'Phone' twice"):
+        with pytest.raises(
+            LeadFileError, match=r"line 1: a name stands twice in the header \(columns 2, 3\)"
+        ):
             read_csv("Id,Phone,Phone\n1,2,3\n")
+
+    def test_a_file_without_a_header_shows_nothing_of_its_first_lead(self) -> None:
+        with pytest.raises(LeadFileError) as error:
+            read_csv("1,Ann,+441632960961,+441632960961\n")
+        assert "960961" not in str(error.value)
 
     @pytest.mark.parametrize("header", ['Id,"Name\n1,2\n', "Id,Na\0me\n1,2\n"])
     def test_an_unusable_header_is_an_error(self, header: str) -> None:
