@@ -7,8 +7,8 @@ they do was deleted, restored from a backup, or is the wrong one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -18,6 +18,14 @@ from airflow_provider_popin.sync.errors import LedgerGuardError
 from airflow_provider_popin.sync.ledger import Ledger, clock, insert_ignoring
 from airflow_provider_popin.sync.ledger_queries import knows_report, sequence
 from airflow_provider_popin.sync.settings import Prior
+
+
+class _Told(NamedTuple):
+    """What a report tells about the ledger of its run; the newest is the largest."""
+
+    time: float
+    sequence: int
+    ledger_id: object
 
 
 def guard_source(
@@ -45,8 +53,9 @@ def guard_source(
             f"the ledger does not know the source {source!r}, but this task ran before: it is not the ledger "
             f"of those runs, and their leads would be booked again. {_remedy(source)}"
         )
-    for report in prior.reports:
-        _guard_report(connection, ledger, source, report, accepted_at=accepted_at)
+    reports = [told for told in map(_told, prior.reports) if told is not None and told.time > accepted_at]
+    if reports:
+        _guard_reports(connection, ledger, source, reports)
     if known is None:
         # A first run accepts nothing: reports of another task, which this one cannot see, still count.
         _insert(connection, account=account, source=source, lead_id_column=lead_id_column, accepted_at=0.0)
@@ -105,34 +114,34 @@ def _guard_registration(
     )
 
 
-def _guard_report(
-    connection: Connection, ledger: Ledger, source: str, report: Mapping[str, object], *, accepted_at: float
-) -> None:
-    told_id, told_sequence, told_time = (
-        report.get(key) for key in ("ledger_id", "ledger_sequence", "ledger_time")
-    )
-    if (
-        not isinstance(told_sequence, int)
-        or not isinstance(told_time, int | float)
-        or told_time <= accepted_at
-    ):
-        return
-    if told_id != ledger.ledger_id:
+def _told(report: Mapping[str, object]) -> _Told | None:
+    """The numbers of a report; None for one without, of a dry run for example."""
+    number, moment = report.get("ledger_sequence"), report.get("ledger_time")
+    if not isinstance(number, int) or not isinstance(moment, int | float):
+        return None
+    return _Told(time=moment, sequence=number, ledger_id=report.get("ledger_id"))
+
+
+def _guard_reports(connection: Connection, ledger: Ledger, source: str, told: Sequence[_Told]) -> None:
+    for report in told:
+        if report.ledger_id != ledger.ledger_id:
+            raise LedgerGuardError(
+                f"an earlier run of this task for {source!r} used another ledger: leads that it booked would "
+                f"be booked again. {_remedy(source)}"
+            )
+    newest = max(told)
+    highest, reported = sequence(connection), max(report.sequence for report in told)
+    if reported > highest:
         raise LedgerGuardError(
-            f"an earlier run of this task for {source!r} used another ledger: leads that it booked would be "
-            f"booked again. {_remedy(source)}"
-        )
-    if told_sequence > sequence(connection):
-        raise LedgerGuardError(
-            f"the ledger is behind a run that was reported for {source!r} (sequence {sequence(connection)}, "
-            f"reported {told_sequence}): it looks like an old backup, and what was booked since would be "
-            f"booked again. {_remedy(source)}"
+            f"the ledger is behind a run that was reported for {source!r} (sequence {highest}, reported "
+            f"{reported}): it looks like an old backup, and what was booked since would be booked again. "
+            f"{_remedy(source)}"
         )
     # Other sources' runs move the number on, also in a backup that was restored.
-    if not knows_report(connection, told_sequence, told_time):
+    if not knows_report(connection, newest.sequence, newest.time):
         raise LedgerGuardError(
-            f"the ledger does not know a run that was reported for {source!r} (sequence {told_sequence}): it "
-            "looks like an old backup that was used since, and what was booked in between would be booked "
+            f"the ledger does not know a run that was reported for {source!r} (sequence {newest.sequence}): "
+            "it looks like an old backup that was used since, and what was booked in between would be booked "
             f"again. {_remedy(source)}"
         )
 

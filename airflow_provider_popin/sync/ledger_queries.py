@@ -18,6 +18,8 @@ from airflow_provider_popin.sync.ledger import CHUNK, Ledger, chunks, clock, ins
 
 # A report's time is read just before the end of its run is noted; the clock may be set in between.
 _CLOCK_STEP_SECONDS = 60.0
+# Two stores of the same number may round it differently.
+_SAME_SECONDS = 0.001
 
 _leads = schema.leads.c
 _NEW_LEAD = {
@@ -326,8 +328,11 @@ def knows_report(connection: Connection, told_sequence: int, told_time: float) -
     about_then = runs.ended_at.between(told_time - _CLOCK_STEP_SECONDS, told_time + _CLOCK_STEP_SECONDS)
     query = sa.select(runs.report).where(about_then, runs.report.is_not(None))
     reports = (json.loads(report) for (report,) in connection.execute(query))
-    told = (told_sequence, told_time)
-    return any((report.get("ledger_sequence"), report.get("ledger_time")) == told for report in reports)
+    return any(
+        report.get("ledger_sequence") == told_sequence
+        and abs(report.get("ledger_time", 0.0) - told_time) < _SAME_SECONDS
+        for report in reports
+    )
 
 
 def next_sequence(connection: Connection) -> int:
