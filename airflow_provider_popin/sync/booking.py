@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
+from itertools import islice
 
 from sqlalchemy.engine import Connection
 
@@ -31,6 +32,9 @@ log = logging.getLogger(__name__)
 MAX_TAKEN = 3
 # Ends a run whose slot list never holds still.
 MAX_ROUNDS = 20
+# Seats that are taken in one transaction: while it lasts, no answer is committed and every worker waits.
+PLAN_CHUNK = 64
+_PLANNABLE = (BookingState.WAITING, BookingState.UNASSIGNED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +121,7 @@ class BookingDesk:
         return self._switch.stopped or self.held
 
     async def _round(self, waiting: Sequence[Waiting]) -> dict[int, str]:
-        seats = await self._writer.call(self._seats)
+        seats = await self._writer.call(partial(self._seats, most=len(waiting)))
         counts = [len(numbers) for numbers in seats.free]
         plan = await asyncio.to_thread(
             planner.plan, waiting, seats.slots, counts, seller_timezone=seats.timezone
@@ -140,21 +144,21 @@ class BookingDesk:
         again = set(self._again) - given_up.keys()
         return [lead for lead in waiting if lead.key in again]
 
-    def _seats(self, connection: Connection) -> Seats:
+    def _seats(self, connection: Connection, most: int) -> Seats:
         ledger_queries.expire(connection, self._ledger, self._account)
         ledger_queries.reclaim_planned(connection, self._ledger, self._account, self._sending.run)
         slots = self._keeper.bookable()
         taken = ledger_queries.seats_taken(connection, self._account, [_start(slot) for slot in slots])
-        numbers = range(1, self._calls_per_slot + 1)
-        free = [
-            # Every booking beyond our own numbering (a late success) takes a seat from the rest.
-            [n for n in numbers if n not in taken.get(_start(slot), ())][
-                : max(0, self._calls_per_slot - len(taken.get(_start(slot), ())))
-            ]
-            for slot in slots
-        ]
+        free = [self._free(taken.get(_start(slot), set()), most) for slot in slots]
         calendar = self._keeper.calendar
         return Seats(slots, free, calendar.timezone if calendar is not None else "UTC")
+
+    def _free(self, taken: set[int], most: int) -> list[int]:
+        """Free seat numbers of a slot, no more than there are leads: `calls_per_slot` may be any number."""
+        # Every booking beyond our own numbering (a late success) takes a seat from the rest.
+        room = max(0, self._calls_per_slot - len(taken))
+        numbers = (n for n in range(1, self._calls_per_slot + 1) if n not in taken)
+        return list(islice(numbers, min(room, most)))
 
     async def _send(self, jobs: AsyncIterator[BookingJob]) -> None:
         queue = JobQueue(2 * self._loop.concurrency)
@@ -171,7 +175,7 @@ class BookingDesk:
     async def _planned_jobs(
         self, order: Sequence[int], assigned: dict[int, int], seats: Seats
     ) -> AsyncIterator[BookingJob]:
-        for chunk in chunks(order):
+        for chunk in chunks(order, PLAN_CHUNK):
             events = [
                 (key, seats.slots[assigned[key]], seats.free[assigned[key]].pop(0))
                 for key in chunk
@@ -205,7 +209,7 @@ class BookingDesk:
         for (key, slot, _), ok in zip(chosen, accepted, strict=True):
             if ok:
                 jobs.append(booking_job(records[key], slot, seats.timezone))
-            elif records[key].claim_owner == self._sending.owner:
+            elif records[key].claim_owner == self._sending.owner and records[key].booking_state in _PLANNABLE:
                 self._again.append(key)  # another run took the seat between our look and our plan
         return jobs, [records[job.record] for job in jobs]
 

@@ -326,6 +326,13 @@ class ExchangeLoop:
             accepted, _ = await settling.committed
         except LedgerUnreachableError as error:
             accepted = await self._keep(settling, error)
+        except LedgerError as error:
+            # Not to be had by trying again; the lead stays `sending` and is in doubt later, but is named now.
+            self._tell_lost(settling, error, "it will be in doubt")
+            raise
+        if settling.event.answer is Answer.UNKNOWN and isinstance(settling.job, BookingJob):
+            # Now: what is killed, or stopped by something else, names nobody at its end.
+            log.warning("The answer about the %s was lost: it is in doubt.", settling.job.describe())
         if not accepted and settling.event.answer is Answer.SUCCESS and isinstance(settling.job, BookingJob):
             log.error(
                 "Popin confirmed the %s; the lead was deleted from the ledger meanwhile: its call exists.",
@@ -337,15 +344,21 @@ class ExchangeLoop:
 
     async def _keep(self, settling: _Settling, error: LedgerUnreachableError) -> bool:
         self._switch.stop(error)
-        log.error(
-            "The ledger does not take the outcome %r of the %s (%s); it is kept and tried again.",
-            settling.event.answer.value,
-            settling.job.describe(),
-            _detail(settling.event),
-        )
+        self._tell_lost(settling, error, "it is kept and tried again")
         accepted, _ = await self._insist(lambda: self._writer.apply(settling.event))
         log.info("The ledger has taken the outcome of the %s.", settling.job.describe())
         return accepted
+
+    @staticmethod
+    def _tell_lost(settling: _Settling, error: LedgerError, what_now: str) -> None:
+        log.error(
+            "The ledger does not take the outcome %r of the %s (%s); %s: %s",
+            settling.event.answer.value,
+            settling.job.describe(),
+            _detail(settling.event),
+            what_now,
+            error,
+        )
 
     async def _insist(self, tell: Callable[[], Awaitable[T]]) -> T:
         """Tell the ledger again and again, until it listens or patience ends."""

@@ -95,10 +95,11 @@ class SourceReader:
                 close()
 
     def _check_columns(self, chunk: Sequence[tuple[int, RawRow]]) -> None:
-        for _, raw in chunk:
-            if not self._columns_checked and not isinstance(raw, UnreadableRow):
-                self._reader.check_columns(raw.keys())
-                self._columns_checked = True
+        # Of the whole chunk: an object of a jsonl file leaves out what it has no value for.
+        columns = set() if self._columns_checked else {column for _, raw in chunk for column in raw}
+        if columns:
+            self._reader.check_columns(columns)
+            self._columns_checked = True
         if self._watermark is not None:
             self._watermark.check([raw for _, raw in chunk])
 

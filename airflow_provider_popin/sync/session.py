@@ -32,7 +32,7 @@ from airflow_provider_popin.sync.intake import (
 )
 from airflow_provider_popin.sync.job_queue import JobQueue
 from airflow_provider_popin.sync.jobs import Sending
-from airflow_provider_popin.sync.ledger import Ledger
+from airflow_provider_popin.sync.ledger import Ledger, chunks
 from airflow_provider_popin.sync.progress import Progress
 from airflow_provider_popin.sync.rows import BookingWish, LeadRow
 from airflow_provider_popin.sync.settings import Prior, RunIdentity, SyncSettings
@@ -44,6 +44,8 @@ log = logging.getLogger(__name__)
 
 LEASE_SECONDS = 90.0
 RENEW_SECONDS = 20.0
+# Rows that are admitted in one transaction: while it lasts, no answer is committed and every worker waits.
+ADMIT_CHUNK = 64
 
 # Applies a batch of what webhooks told, in the given transaction; True where more is waiting. The sync knows
 # nothing else of webhooks: see `webhooks.processing.take_evidence`.
@@ -85,6 +87,7 @@ class Session:
         self._account = config.account_key
         self._sending = Sending(str(uuid.uuid4()), run.dag_run, config.timeout_seconds)
         self._resends: list[int] = []
+        self._limit = Limit(settings.limit)
         self._desk = CaptureDesk(books=settings.books, on_done=lambda _, event: progress.settled(event))
         self._heartbeat: asyncio.Task[None] | None = None
         self._capturing: asyncio.Task[None] | None = None
@@ -132,7 +135,7 @@ class Session:
             account=self._account,
             source=self._settings.source,
             situation=self._situation,
-            limit=Limit(self._settings.limit),
+            limit=self._limit,
         )
         self._captures = JobQueue(2 * self._config.max_concurrency)
         self._capturing = asyncio.create_task(self._loop.run(self._captures, self._desk))
@@ -144,6 +147,12 @@ class Session:
         :param rows: with usable identities, each lead and generation once in the whole run
         :raises LedgerError: the ledger cannot be written
         """
+        admitted: list[Admitted] = []
+        for chunk in chunks(rows, ADMIT_CHUNK):
+            admitted += await self._take(chunk)
+        return admitted
+
+    async def _take(self, rows: Sequence[Row]) -> list[Admitted]:
         admitted = await self._writer.call(lambda connection: self._admission.admit(connection, rows))
         self._writer.remember(
             one.record for one in admitted if one.record and one.decision.action is Action.CAPTURE
@@ -170,6 +179,7 @@ class Session:
 
         :return: how many were claimed
         """
+        records = [record for record in records if self._limit.take()]
         accepted = await self._writer.call(partial(self._claim, records=records))
         claimed = [record for record, ok in zip(records, accepted, strict=True) if ok]
         for record in claimed:

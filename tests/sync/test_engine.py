@@ -135,6 +135,30 @@ def test_captured_leads_that_are_absent_are_told_and_booked_only_when_asked(make
     check_invariants(world)
 
 
+def test_a_limit_counts_absent_leads_that_are_carried_over_too(make_world: MakeWorld) -> None:
+    world = make_world(5)
+    world.run("dag/0/sync", steps=("capture",))
+    world.rows = world.rows[:1]
+
+    run = world.run("dag/1/sync", carry_over=True, limit=3)
+
+    assert run.report is not None
+    assert (run.report.unfinished_absent, run.report.carried_over) == (4, 2)
+    assert world.sandbox.stats()["bookings"] == 3
+    check_invariants(world)
+
+
+def test_a_slot_may_have_more_seats_than_anybody_can_count(make_world: MakeWorld) -> None:
+    """Seats are numbered one by one only as far as there are leads."""
+    world = make_world(3)
+    world.sandbox.reset(seats_per_slot=3)
+
+    assert world.run(calls_per_slot=10**12).counts() == {"booked": 3}
+
+    assert sorted(lead["seat"] for lead in world.ledger.leads().values()) == [1, 2, 3]
+    check_invariants(world, calls_per_slot=10**12)
+
+
 def test_the_capture_step_alone(make_world: MakeWorld) -> None:
     world = make_world(4)
 

@@ -93,6 +93,18 @@ def test_where_results_cannot_be_written_doubts_are_named_and_the_ledger_keeps_i
     assert kept["ledger_sequence"] == 2
 
 
+def test_a_doubt_is_named_the_moment_the_ledger_has_it(make_world: MakeWorld) -> None:
+    """A task that is killed before its end names nobody there."""
+    world = make_world(3)
+    world.sandbox.set_faults("schedule:500_after_commit@2")
+
+    world.run(max_concurrency=1)
+
+    (lead,) = (lead for lead, state in world.ledger.ended().items() if state == "in_doubt")
+    (line,) = (line for line in world.log if "was lost: it is in doubt" in line)
+    assert f"booking of lead {lead.partition('#')[0]}," in line
+
+
 def test_a_stop_while_the_crm_is_told_ends_the_run(make_world: MakeWorld) -> None:
     world = make_world(3)
     run = Run(rows=3)

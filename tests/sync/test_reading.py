@@ -72,6 +72,12 @@ class TestRows:
         assert [row.result for row in rows] == [None, None, None]
         assert desk.taken == ["L1", "L2", "L3"]
 
+    def test_without_a_field_map_the_columns_are_those_of_all_the_first_rows(self) -> None:
+        """An object of a jsonl file leaves out what it has no value for."""
+        desk = Desk()
+        read([raw("L1"), raw("L2", generation=2)], desk)
+        assert [(row.lead_id, row.generation) for _, row in desk.chunks[0]] == [("L1", 1), ("L2", 2)]
+
     def test_the_first_row_of_a_lead_counts_valid_or_not(self) -> None:
         desk = Desk()
         rows = read([raw("L1", mobile="call me"), raw("L1"), raw(" L1 "), raw("L2")], desk)
