@@ -58,7 +58,7 @@ def guard_source(
         _guard_reports(connection, ledger, source, reports)
     if known is None:
         # A first run accepts nothing: reports of another task, which this one cannot see, still count.
-        _insert(connection, account=account, source=source, lead_id_column=lead_id_column, accepted_at=0.0)
+        _enter(connection, account=account, source=source, lead_id_column=lead_id_column, accepted_at=0.0)
         # Another run may have been first; then its account and its column count.
         known = _known(connection, source)
     _guard_registration(connection, known, account=account, lead_id_column=lead_id_column)
@@ -74,10 +74,10 @@ def register(connection: Connection, *, account: str, source: str, lead_id_colum
         schema.sources.update().where(schema.sources.c.source == source).values(**values)
     )
     if changed.rowcount == 0:
-        _insert(connection, source=source, **values)
+        _enter(connection, source=source, **values)
 
 
-def _insert(connection: Connection, **values: object) -> None:
+def _enter(connection: Connection, **values: object) -> None:
     """Register a source, unless somebody has."""
     row = {"registered_at": clock(connection), **values}
     connection.execute(insert_ignoring(connection, schema.sources), row)

@@ -27,7 +27,7 @@ Reach = Callable[[str], None]
 
 # Writes that concern no lead's state, or many at once.
 _WRITES = {
-    guards: ("register",),
+    guards: ("_enter",),
     ledger_queries: ("insert_leads", "renew_lease", "end_lease", "start_run", "end_run", "mark_written"),
 }
 

@@ -52,7 +52,7 @@ FIRST_RUN = [
     *(
         f"{name}:{moment}"
         for name in (
-            *("register", "insert_leads", "refused", "intent.capture", "settled.capture.success"),
+            *("_enter", "insert_leads", "refused", "intent.capture", "settled.capture.success"),
             *("settled.capture.unknown", "settled.capture.rejected", "settled.capture.not_sent"),
             *("settled.booking.rejected", "settled.booking.not_sent", "released.unassigned"),
         )
