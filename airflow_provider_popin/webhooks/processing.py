@@ -2,7 +2,8 @@
 
 One transaction takes a batch of events, applies them and notes what became of each. So a crash repeats
 nothing and loses nothing. On Postgres one process at a time does it, on SQLite one writes at a time anyway:
-what was received first is applied first, and ``outcome_told_at`` rises with the commits.
+what was received first is applied first, and ``outcome_told_at`` rises with the commits, also where the
+database's clock was set back.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ BATCH = 100
 # A capture's webhook may overtake the commit of its answer: after these pauses its customer is looked for
 # again.
 RETRY_SECONDS = (20.0, 300.0)
+# Between two endings that the database's clock cannot tell apart; less, and they are the same number.
+_A_LITTLE = 0.001
 # Serialises processing on Postgres; any constant that others do not use.
 _PROCESSING_LOCK = 0x706F706965
 
@@ -56,11 +59,13 @@ class _Known:
 
     :param sources: by record id.
     :param ends: how the call ended, and when, by record id.
+    :param told_at: when the endings of this batch are told, by source.
     """
 
     records: dict[tuple[str, str], list[Record]] = field(default_factory=dict)
     sources: dict[int, str] = field(default_factory=dict)
     ends: dict[int, tuple[str, float]] = field(default_factory=dict)
+    told_at: dict[str, float] = field(default_factory=dict)
 
     def candidates(self, event: Any) -> list[Candidate]:
         records = self.records.get((event.account, event.customer_id or ""), ())
@@ -258,11 +263,24 @@ def _ended(connection: Connection, row: Any, record: Record, known: _Known, now:
     if before is not None and _weight(before) >= _weight(told):
         return
     known.ends[record.id] = told
+    source = known.sources[record.id]
+    if source not in known.told_at:
+        known.told_at[source] = _after_all_others(connection, source, now)
     connection.execute(
         schema.leads.update()
         .where(_leads.id == record.id)
-        .values(outcome=told[0], outcome_at=told[1], outcome_told_at=now)
+        .values(outcome=told[0], outcome_at=told[1], outcome_told_at=known.told_at[source])
     )
+
+
+def _after_all_others(connection: Connection, source: str, now: float) -> float:
+    """Now, or just after what was told last: who brings endings to the CRM goes on from there, and a clock
+    that was set back, or that of another server after a failover, must not hide one."""
+    told = sa.select(sa.func.max(_leads.outcome_told_at)).where(
+        _leads.source == source, _leads.outcome_told_at.is_not(None)
+    )
+    newest = connection.execute(told).scalar()
+    return now if newest is None else max(now, float(newest) + _A_LITTLE)
 
 
 def _weight(told: tuple[str, float]) -> tuple[bool, float, str]:

@@ -12,7 +12,7 @@ from airflow_provider_popin.sync import event_tables as tables
 from airflow_provider_popin.sync.events import Answer
 from airflow_provider_popin.sync.ledger import Ledger, LedgerUnreachableError
 from airflow_provider_popin.webhooks import deliveries as deliveries_module
-from airflow_provider_popin.webhooks import processing
+from airflow_provider_popin.webhooks import processing, queries
 from airflow_provider_popin.webhooks.outbox import next_asset_events
 from airflow_provider_popin.webhooks.processing import RETRY_SECONDS, Processed, process_waiting
 from tests.sync.ledgers import (
@@ -226,6 +226,16 @@ class TestOutcomes:
         told(ledger, *(reversed(endings) if backwards else endings))
         row = lead_row(ledger, key)
         assert (row.outcome, row.outcome_at) == ("successful", SLOT + 650)
+
+    def test_a_clock_that_was_set_back_hides_no_ending(self, ledger: Ledger) -> None:
+        # Whoever tells the CRM has read up to the first one, and asks for what comes after.
+        first = customer_lead(ledger, "booked")
+        told(ledger, body(MISSED, timestamp=SLOT + HOUR))
+        ahead = lead_row(ledger, first).outcome_told_at + HOUR
+        change(ledger, first, outcome_told_at=ahead)
+        change(ledger, lead_in(ledger, "booked", "L2", slot=SLOT, seat=2), customer_id="MzE2")
+        told(ledger, body(MISSED, 316, timestamp=SLOT + HOUR))
+        assert [view.lead_id for view in queries.outcomes(ledger, source=SOURCE, told_after=ahead)] == ["L2"]
 
     def test_without_a_success_the_last_word_counts(self, ledger: Ledger) -> None:
         key = customer_lead(ledger, "booked")
