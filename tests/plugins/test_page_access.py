@@ -233,4 +233,30 @@ def test_what_is_not_there(site: Site) -> None:
             "lead?lead_id=X",
         ):
             assert ada.get(site.url + path).status_code == 404, path
-        assert ada.get(site.url + "resolve").status_code == 422
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "resolve",
+        f"resolve?source={SOURCE}&lead_id={DOUBT}&generation=one",
+        "?days=many",
+        "doubts?limit=0",
+        "dismiss?event=",
+        # More than a database can compare with.
+        f"dismiss?event={2**63 - 1}",
+        f"unmatched?before={10**30}",
+        f"unmatched?before=-{10**30}",
+        # Postgres takes no such text.
+        f"clear?source={SOURCE}&lead_id=L%00&generation=1",
+        "lead?lead_id=L%00",
+        "runs?source=%00",
+    ],
+)
+def test_an_address_that_cannot_be_read_gets_a_page(site: Site, path: str) -> None:
+    with site.session() as ada:
+        answer = ada.get(site.url + path)
+    assert answer.status_code == 422
+    assert "This address is not complete" in answer.text
+    assert "Back to the overview" in answer.text
+    assert requests.get(site.url + path, timeout=10).status_code == 401

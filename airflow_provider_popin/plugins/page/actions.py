@@ -13,7 +13,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from airflow_provider_popin.client.redaction import redact_text
 from airflow_provider_popin.plugins.page.access import Action, RefusedError, action
-from airflow_provider_popin.plugins.page.frame import Page, page
+from airflow_provider_popin.plugins.page.frame import Page, RowId, Text, page
 from airflow_provider_popin.plugins.page.rendering import render
 from airflow_provider_popin.sync import admin as leads
 from airflow_provider_popin.webhooks import admin as events
@@ -30,7 +30,7 @@ Sent = Annotated[Action, Depends(action)]
 
 
 @router.get("/resolve")
-def show_doubt(shown: Shown, source: str, lead_id: str, generation: int) -> HTMLResponse:
+def show_doubt(shown: Shown, source: Text, lead_id: Text, generation: int) -> HTMLResponse:
     """One booking in doubt, its evidence, and the form.
 
     :param shown: the ledger.
@@ -43,7 +43,7 @@ def show_doubt(shown: Shown, source: str, lead_id: str, generation: int) -> HTML
 
 
 @router.post("/resolve")
-def resolve(shown: Shown, sent: Sent, source: str, lead_id: str, generation: int) -> Response:
+def resolve(shown: Shown, sent: Sent, source: Text, lead_id: Text, generation: int) -> Response:
     """Say whether a call in doubt exists. Without ``confirmed=yes`` it only shows what would follow.
 
     :param shown: the ledger.
@@ -80,7 +80,7 @@ def resolve(shown: Shown, sent: Sent, source: str, lead_id: str, generation: int
 
 
 @router.get("/dismiss")
-def show_event(shown: Shown, event: int) -> HTMLResponse:
+def show_event(shown: Shown, event: RowId) -> HTMLResponse:
     """One unmatched event, and the form.
 
     :param shown: the ledger.
@@ -91,7 +91,7 @@ def show_event(shown: Shown, event: int) -> HTMLResponse:
 
 
 @router.post("/dismiss")
-def dismiss(shown: Shown, sent: Sent, event: int) -> Response:
+def dismiss(shown: Shown, sent: Sent, event: RowId) -> Response:
     """Take an unmatched event off the list.
 
     :param shown: the ledger.
@@ -110,7 +110,7 @@ def dismiss(shown: Shown, sent: Sent, event: int) -> Response:
 
 
 @router.get("/clear")
-def show_alarm(shown: Shown, source: str, lead_id: str, generation: int) -> HTMLResponse:
+def show_alarm(shown: Shown, source: Text, lead_id: Text, generation: int) -> HTMLResponse:
     """One alarm, and the form.
 
     :param shown: the ledger.
@@ -123,7 +123,7 @@ def show_alarm(shown: Shown, source: str, lead_id: str, generation: int) -> HTML
 
 
 @router.post("/clear")
-def clear(shown: Shown, sent: Sent, source: str, lead_id: str, generation: int) -> Response:
+def clear(shown: Shown, sent: Sent, source: Text, lead_id: Text, generation: int) -> Response:
     """Say that an alarm was dealt with.
 
     :param shown: the ledger.
@@ -143,7 +143,7 @@ def clear(shown: Shown, sent: Sent, source: str, lead_id: str, generation: int) 
     return _done(shown, "cleared")
 
 
-def _lead(shown: Page, source: str, lead_id: str, generation: int) -> LeadView:
+def _lead(shown: Page, source: Text, lead_id: Text, generation: int) -> LeadView:
     for lead in queries.lead_history(shown.ledger, source, lead_id):
         if lead.generation == generation:
             return lead

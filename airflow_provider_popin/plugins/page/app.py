@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from fastapi import Depends, FastAPI, HTTPException, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, Response
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException as StarletteHTTPException
@@ -57,6 +58,7 @@ def create_app() -> FastAPI:
         app.include_router(routes.router)
     app.add_api_route("/static/{name:path}", _static, methods=["GET"], dependencies=[Depends(visitor)])
     app.add_exception_handler(StarletteHTTPException, _on_http_error)
+    app.add_exception_handler(RequestValidationError, _on_unreadable_address)
     app.add_exception_handler(TroubleError, _on_trouble)
     app.add_exception_handler(LedgerError, _on_ledger_error)
     app.add_exception_handler(RefusedError, _on_refused)
@@ -79,6 +81,12 @@ def _on_http_error(request: Request, error: Exception) -> Response:
         return render(request, "login.html", {}, status=401)
     titles = {403: "Not allowed", 404: "There is no such page", 405: "There is no such page"}
     return render(request, "message.html", {"title": titles.get(status, "That did not work")}, status=status)
+
+
+def _on_unreadable_address(request: Request, _: Exception) -> Response:
+    # FastAPI's own answer is JSON, and repeats what came.
+    context = {"title": "This address is not complete", "text": "A part of it is missing, or cannot be read."}
+    return render(request, "message.html", context, status=422)
 
 
 def _on_trouble(request: Request, error: Exception) -> Response:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from fastapi import Depends, Request
+from fastapi import Depends, Query, Request
 
 from airflow_provider_popin.plugins.page.access import Visitor, visitor
 from airflow_provider_popin.plugins.page.ledgers import Ledgers, OpenLedger, TroubleError, connection_ids
@@ -17,6 +17,9 @@ _FIRST_STEPS = (
     "Ledger connection the id of a SQLite or Postgres connection. Connections of a secrets backend are "
     "shown when the setting [popin] connections names them."
 )
+# What a query may ask a database for: SQLite takes no larger number, Postgres no text with a NUL.
+RowId = Annotated[int, Query(ge=0, lt=2**62)]
+Text = Annotated[str, Query(pattern=r"^[^\x00]*$")]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

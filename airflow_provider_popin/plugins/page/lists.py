@@ -8,7 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query
 from fastapi.responses import HTMLResponse
 
-from airflow_provider_popin.plugins.page.frame import Page, page
+from airflow_provider_popin.plugins.page.frame import Page, RowId, Text, page
 from airflow_provider_popin.plugins.page.rendering import render
 from airflow_provider_popin.webhooks import figures, queries
 
@@ -22,7 +22,7 @@ Limit = Annotated[int, Query(ge=1, le=_MOST)]
 
 
 @router.get("/doubts")
-def doubts(shown: Shown, source: str | None = None, limit: Limit = STEP) -> HTMLResponse:
+def doubts(shown: Shown, source: Text | None = None, limit: Limit = STEP) -> HTMLResponse:
     """Bookings in doubt, the oldest first.
 
     :param shown: the ledger.
@@ -34,7 +34,7 @@ def doubts(shown: Shown, source: str | None = None, limit: Limit = STEP) -> HTML
 
 
 @router.get("/alarms")
-def alarms(shown: Shown, source: str | None = None, limit: Limit = STEP) -> HTMLResponse:
+def alarms(shown: Shown, source: Text | None = None, limit: Limit = STEP) -> HTMLResponse:
     """Leads that may have a call too many, the oldest first.
 
     :param shown: the ledger.
@@ -46,7 +46,7 @@ def alarms(shown: Shown, source: str | None = None, limit: Limit = STEP) -> HTML
 
 
 @router.get("/runs")
-def runs(shown: Shown, source: str | None = None, limit: Limit = STEP) -> HTMLResponse:
+def runs(shown: Shown, source: Text | None = None, limit: Limit = STEP) -> HTMLResponse:
     """Runs of the lead sync, the newest first.
 
     :param shown: the ledger.
@@ -58,7 +58,7 @@ def runs(shown: Shown, source: str | None = None, limit: Limit = STEP) -> HTMLRe
 
 
 @router.get("/unmatched")
-def unmatched(shown: Shown, strangers: bool = False, before: int | None = None) -> HTMLResponse:
+def unmatched(shown: Shown, strangers: bool = False, before: RowId | None = None) -> HTMLResponse:
     """Events that match no one booking, the newest first.
 
     :param shown: the ledger.
@@ -79,7 +79,7 @@ def unmatched(shown: Shown, strangers: bool = False, before: int | None = None) 
 
 
 @router.get("/lead")
-def lead(shown: Shown, source: str | None = None, lead_id: str | None = None) -> HTMLResponse:
+def lead(shown: Shown, source: Text | None = None, lead_id: Text | None = None) -> HTMLResponse:
     """A form to find a lead by its id in the source, and everything about it.
 
     :param shown: the ledger.
