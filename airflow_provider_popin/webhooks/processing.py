@@ -275,7 +275,8 @@ def _ended(connection: Connection, row: Any, record: Record, known: _Known, now:
 
 def _after_all_others(connection: Connection, source: str, now: float) -> float:
     """Now, or just after what was told last: who brings endings to the CRM goes on from there, and a clock
-    that was set back, or that of another server after a failover, must not hide one."""
+    that was set back, or that of another server after a failover, must not hide one.
+    """
     told = sa.select(sa.func.max(_leads.outcome_told_at)).where(
         _leads.source == source, _leads.outcome_told_at.is_not(None)
     )

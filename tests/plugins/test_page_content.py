@@ -14,7 +14,7 @@ from airflow_provider_popin.webhooks.queries import LeadView, lead_history
 from airflow_provider_popin.webhooks.views import Note
 from scripts.update_chart_library import RECORD, TARGET, sha256
 from tests.plugins import deliveries
-from tests.plugins.page_site import DOUBT, Site, numbers_in
+from tests.plugins.page_site import DOUBT, Site, numbers_in, token_in
 from tests.plugins.test_page_browser import ALL_PAGES
 from tests.privacy import assert_no_personal_data
 from tests.sync.ledgers import SOURCE, lead_in
@@ -50,6 +50,28 @@ def test_everything_is_escaped(site: Site) -> None:
         shown = ada.get(site.url + "resolve", params={"lead_id": evil, "source": SOURCE, "generation": "1"})
         assert found.status_code == shown.status_code == 200
         assert "<script>alert" not in found.text + shown.text
+
+
+def test_an_id_turns_no_question_around(site: Site) -> None:
+    # Right to left from here on: unless it ends with the id, what follows is read backwards.
+    override = "L-\N{RIGHT-TO-LEFT OVERRIDE}7"
+    lead_in(site.ledger, "in_doubt", override, seat=77)
+    with site.session() as ada:
+        address = {"lead_id": override, "source": SOURCE, "generation": "1"}
+        shown = ada.get(site.url + "resolve", params=address)
+        assert f"Is the call of lead <bdi>{override}</bdi> booked?" in shown.text
+        fields = {"token": token_in(shown.text), "outcome": "not-booked", "why": "not in the calendar"}
+        asked = ada.post(site.url + "resolve", params=address, data=fields)
+        assert f"Record lead <bdi>{override}</bdi> as not booked?" in asked.text
+        assert f"<bdi>{override}</bdi>" in ada.get(site.url + "doubts").text
+
+
+def test_one_is_one(site: Site) -> None:
+    with site.session() as ada:
+        text = ada.get(site.url).text
+    assert "<strong>2</strong> were rejected" in text
+    assert "<strong>2</strong> wait for a slot" in text
+    assert "<strong>1</strong> is in doubt" in text
 
 
 def test_lists_are_cut_and_continued(site: Site) -> None:
@@ -88,7 +110,7 @@ def test_one_lead(site: Site) -> None:
         alarm = ada.get(site.url + "lead?lead_id=L-alarm").text
         assert "Popin told: missed" in alarm
         assert ">Clear the alarm</a>" in alarm
-        assert "The ledger knows no lead X" in ada.get(site.url + "lead?lead_id=X").text
+        assert "The ledger knows no lead <bdi>X</bdi>" in ada.get(site.url + "lead?lead_id=X").text
 
 
 def test_days_without_leads_are_zeros() -> None:
@@ -186,6 +208,7 @@ def test_doubts_and_alarms_in_words(site: Site) -> None:
             "Popin refused the booking, and a webhook told of it: taken",
         ),
         (telling.reason("read_timeout"), "read timeout"),
+        (telling.reason("http_503"), "HTTP 503"),
         (telling.reason(None), "\N{EN DASH}"),
     ],
 )

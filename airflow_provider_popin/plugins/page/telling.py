@@ -84,7 +84,8 @@ def reason(text: str | None) -> str:
     :param text: of the ledger: a code, perhaps with Popin's own redacted words after a colon.
     """
     code, colon, rest = (text or "").partition(":")
-    return f"{_REASONS.get(code, words(code))}{colon}{rest}"
+    told = _REASONS.get(code) or words(code).replace("http ", "HTTP ")
+    return f"{told}{colon}{rest}"
 
 
 def local(text: str | None) -> str:
