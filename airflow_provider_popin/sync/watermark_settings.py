@@ -37,7 +37,8 @@ class WatermarkSettings:
     def __post_init__(self) -> None:
         column: object = self.column
         _check(isinstance(column, str) and bool(column), "watermark_column", "must be the name of a column")
-        kind_of(self.start)
+        usable = kind_of(self.start).mark(self.start) is not None
+        _check(usable, "watermark_start", "is out of range: no database has such a value")
         if self.overlap is None:
             return
         if isinstance(self.start, int):

@@ -171,7 +171,8 @@ class _Texts(_Times):
     def back(self, mark: Mark, overlap: Overlap) -> Mark:
         assert isinstance(overlap, timedelta)
         # Within a second, "10:00:00Z" sorts behind "10:00:00.5Z".
-        return super().back(mark, overlap + timedelta(seconds=1))
+        second = timedelta(seconds=1)
+        return super().back(mark, min(overlap, timedelta.max - second) + second)
 
     def ceiling(self, now: datetime) -> Mark | None:
         if not self._offset:

@@ -11,6 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from airflow_provider_popin.client.errors import PopinInputError
+from airflow_provider_popin.sync.watermark_settings import WatermarkSettings
 from airflow_provider_popin.sync.watermark_values import describe, form_of, kind_of
 
 _naive = st.datetimes(min_value=datetime(1, 1, 3), max_value=datetime(9999, 12, 29))  # noqa: DTZ001
@@ -146,3 +148,19 @@ def test_an_overlap_ends_with_the_calendar() -> None:
     assert (
         kind_of(START).back("0001-01-01T05:00:00.000000", timedelta(days=9)) == "0001-01-01T00:00:00.000000"
     )
+
+
+@pytest.mark.parametrize("start", [START, START.replace(tzinfo=UTC), "2020-01-01 00:00:00", "2020-01-01"])
+def test_the_longest_overlap_reads_everything(start: Any) -> None:
+    kind = kind_of(start)
+    mark = kind.mark(start)
+    assert mark is not None
+    assert str(kind.back(mark, timedelta.max)).startswith("0001-01-01")
+
+
+@pytest.mark.parametrize(
+    "start", [2**63, -(10**30), datetime.min.replace(tzinfo=timezone(timedelta(hours=9)))]
+)
+def test_a_start_that_no_database_holds_is_refused(start: Any) -> None:
+    with pytest.raises(PopinInputError, match="watermark_start: is out of range"):
+        WatermarkSettings(column="updated_at", start=start)
