@@ -160,7 +160,7 @@ def another_triggerer(airflow: Standalone) -> Iterator[None]:
     (old,) = [
         process
         for process in airflow.processes()
-        if process.cmdline()[-1:] == ["triggerer"] and is_first(process)
+        if command_of(process)[-1:] == ["triggerer"] and is_first(process)
     ]
     command, environment = old.cmdline(), old.environ()
     for process in [*old.children(recursive=True), old]:
@@ -184,4 +184,12 @@ def another_triggerer(airflow: Standalone) -> Iterator[None]:
 def is_first(process: psutil.Process) -> bool:
     """Whether no parent of a process was started by the same command."""
     parent = process.parent()
-    return parent is None or parent.cmdline() != process.cmdline()
+    return parent is None or command_of(parent) != command_of(process)
+
+
+def command_of(process: psutil.Process) -> list[str]:
+    """The command line; empty of a process that has ended, as those of tasks do all the time."""
+    try:
+        return process.cmdline()
+    except psutil.NoSuchProcess:
+        return []
