@@ -85,8 +85,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     :return: exit code: 0 after Ctrl-C, 1 when Airflow fails, 2 when a port is taken.
     """
     given = _parser().parse_args(arguments)
-    # Whoever ends this process by another signal wants no Airflow to be left over either.
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    # Whoever ends this process by another signal wants no Airflow to be left over either. And what a shell
+    # starts in the background ignores SIGINT, and all of Airflow with it.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
     try:
         local_airflow.check_place(given.place)

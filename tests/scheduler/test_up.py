@@ -15,6 +15,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import requests
 
@@ -86,6 +87,8 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         env=local_airflow.without_airflow(os.environ),
+        # As in the background of a shell script.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
     )
     try:
         running = Up(process, place, f"http://127.0.0.1:{ports[0]}", f"http://127.0.0.1:{ports[1]}")
@@ -94,14 +97,26 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
             START_SECONDS,
             "a first lead",
         )
+        assert len(processes_at(place)) > 4
         yield running
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGINT)
         printed = process.communicate(timeout=60)[0].decode()
         assert process.returncode == 0, printed
         assert "Everything is stopped" in printed
+        assert not processes_at(place)
     finally:
         process.kill()
         process.communicate()
+
+
+def processes_at(place: Path) -> list[psutil.Process]:
+    """All processes of the Airflow that lives in a folder."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.environ().get("AIRFLOW_HOME", "").startswith(str(place)):
+                found.append(process)
+    return found
 
 
 def test_everything_moves_without_a_click(up: Up) -> None:
