@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.plugins.page_ledger import add_sources
 from tests.plugins.page_site import DOUBT, FUNNEL, Site, numbers_in
 from tests.plugins.test_page_access import CLEAR, DISMISS, RESOLVE, form, fresh_token
 from tests.sync.ledgers import SOURCE
@@ -163,18 +164,28 @@ def test_without_scripts(open_page: Opener, site: Site) -> None:
     assert site.state(DOUBT) == "waiting"
 
 
-def test_phone_width_does_not_scroll_sideways(open_page: Opener, site: Site) -> None:
+@pytest.mark.parametrize("width", [390, 1280])
+def test_nothing_makes_a_page_scroll_sideways(open_page: Opener, site: Site, width: int) -> None:
+    # As long as each of them can be.
+    source = "z" * 255
     with site.ledger.write() as connection:
-        connection.exec_driver_sql(f"UPDATE popin_leads SET run = '{'x' * 120}'")
-        connection.exec_driver_sql(
-            f"UPDATE popin_leads SET lead_id = '{'y' * 200}' WHERE lead_id = '{DOUBT}'"
-        )
-    page = open_page(viewport={"width": 390, "height": 844}, has_touch=True)
+        add_sources(connection, source)
+        for statement in (
+            f"UPDATE popin_leads SET run = '{'x' * 120}'",
+            f"UPDATE popin_leads SET source = '{source}', reason = 'no_booking: {'w' * 150}', "
+            f"lead_id = '{'y' * 200}' WHERE lead_id = '{DOUBT}'",
+            f"UPDATE popin_leads SET source = '{source}' WHERE lead_id = 'L-bad-phone'",
+        ):
+            connection.exec_driver_sql(statement)
+    page = open_page(viewport={"width": width, "height": 844}, has_touch=True)
     for path in ALL_PAGES:
         page.goto(site.url + path)
-        assert page.evaluate("document.documentElement.scrollWidth") <= 390, path
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, path
     page.goto(site.url)
-    assert page.get_by_role("link", name="Resolve").first.bounding_box()["height"] >= 24  # type: ignore[index]
+    box = page.get_by_role("link", name="Resolve").first.bounding_box()
+    assert box is not None
+    assert box["height"] >= 24
+    assert box["x"] + box["width"] <= width, "one must scroll to act"
 
 
 def lightness(page: Page, selector: str, what: str) -> float:
