@@ -190,6 +190,6 @@ def is_first(process: psutil.Process) -> bool:
 def command_of(process: psutil.Process) -> list[str]:
     """The command line; empty of a process that has ended, as those of tasks do all the time."""
     try:
-        return process.cmdline()
+        return list(process.cmdline())
     except psutil.NoSuchProcess:
         return []
