@@ -232,6 +232,9 @@ def test_an_anonymous_visitor_gets_nothing(open_page: Opener, site: Site) -> Non
     assert page.inner_text("body") == "Log in to Airflow to see this page."
     assert DOUBT not in page.content()
     assert page.locator("script, link").count() == 0
+    page.get_by_role("link", name="Log in to Airflow").click()
+    page.wait_for_url(f"{site.airflow}/**")
+    assert "/popin/page" not in page.url
 
 
 def test_a_viewer_sees_no_action(open_page: Opener) -> None:

@@ -13,7 +13,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from airflow_provider_popin.plugins.page import actions, lists, overview
+from airflow_provider_popin.plugins.page import URL_PREFIX, actions, lists, overview
 from airflow_provider_popin.plugins.page.access import RefusedError, visitor
 from airflow_provider_popin.plugins.page.ledgers import Ledgers, TroubleError, unreadable
 from airflow_provider_popin.plugins.page.rendering import render
@@ -78,7 +78,8 @@ def _static(name: str) -> Response:
 def _on_http_error(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, StarletteHTTPException) else 500
     if status == 401:
-        return render(request, "login.html", {}, status=401)
+        airflow = str(request.scope.get("root_path", "")).removesuffix(URL_PREFIX)
+        return render(request, "login.html", {"airflow": airflow}, status=401)
     titles = {403: "Not allowed", 404: "There is no such page", 405: "There is no such page"}
     return render(request, "message.html", {"title": titles.get(status, "That did not work")}, status=status)
 
