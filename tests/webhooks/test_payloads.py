@@ -27,6 +27,7 @@ PHONE = "7000012345"
         ("scheduled_time_local", "09:30 PM"),
         ("session_id", "bf0b3a76-0596-4602-a2c3-43e0db01b991"),
         ("timestamp", "2026-02-27T16:00:00Z"),
+        ("timestamp", "2026-02-27T16:00:00+05:30"),
         ("anything", True),
         ("anything", None),
         ("anything", 12),
@@ -50,6 +51,9 @@ def test_what_is_kept(key: str, value: object) -> None:
         ("session_id", PHONE),
         ("timestamp", PHONE),
         ("timestamp", f"2026-02-27T16:00:00 {PHONE}"),
+        # Half of a surrogate pair: no page could be encoded that shows it.
+        ("timestamp", "2026-02-27T16:00:00\ud800"),
+        ("timestamp", "2026-02-27T16:00:00\N{RIGHT-TO-LEFT OVERRIDE}"),
         ("phone_number", PHONE),
         ("meta", int(PHONE)),
         ("meta", -int(PHONE)),
