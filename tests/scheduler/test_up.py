@@ -81,14 +81,14 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
     place = tmp_path_factory.mktemp("up") / "up"
     ports = free_port(), free_port()
     options = ["--port", str(ports[0]), "--sandbox-port", str(ports[1]), "--place", str(place)]
+    # As in the background of a shell script, which has it ignore SIGINT.
+    in_the_background = ["sh", "-c", 'trap "" INT; exec "$@"', "sh"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "scripts.up", *options],
+        [*in_the_background, sys.executable, "-m", "scripts.up", *options],
         cwd=local_airflow.ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         env=local_airflow.without_airflow(os.environ),
-        # As in the background of a shell script.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
     )
     try:
         running = Up(process, place, f"http://127.0.0.1:{ports[0]}", f"http://127.0.0.1:{ports[1]}")
