@@ -81,6 +81,7 @@ def _client_fields() -> dict[str, object]:
             type=["number", "null"],
             default=30,
             minimum=1,
+            maximum=3600,
         ),
         "max_concurrency": _field(
             "Requests at a time",
@@ -88,6 +89,7 @@ def _client_fields() -> dict[str, object]:
             type=["integer", "null"],
             default=8,
             minimum=1,
+            maximum=10_000,
         ),
         "requests_per_second": _field(
             "Requests per second",

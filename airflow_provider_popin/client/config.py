@@ -18,6 +18,10 @@ POSTAL_CODE_FIELDS = ("pincode", "pin_code")
 _HEADER_TEXT = re.compile(r"[!-~]([ -~]*[!-~])?")
 _URL_TEXT = re.compile(r"[!-~]+")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+# Beyond these, clocks, threads and sockets of the platform refuse the number in the midst of a request.
+_MOST_SECONDS = 3600.0
+_MOST_CONCURRENCY = 10_000
+_LEAST_RATE, _MOST_RATE = 0.001, 1e9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,10 +36,11 @@ class ClientConfig:
     :param seller_token: sent as ``X-TOKEN`` (grade D)
     :param api_key: sent as ``X-API-KEY`` (grade D)
     :param conn_id: Airflow connection id, for error texts only
-    :param timeout_seconds: limit for a whole exchange, from DNS to the last byte of the reply
+    :param timeout_seconds: limit for a whole exchange, from DNS to the last byte of the reply; at most 3600
     :param connect_timeout_seconds: limit for DNS, connect and TLS; never more than ``timeout_seconds``
-    :param max_concurrency: how many requests may be under way at once
-    :param requests_per_second: client-side rate limit, 0 for none (Popin documents none, grade U)
+    :param max_concurrency: how many requests may be under way at once, 1 to 10,000
+    :param requests_per_second: client-side rate limit, 0.001 to 1e9, or 0 for none (Popin documents none,
+        grade U)
     :param default_region: ISO alpha-2 region for phone numbers written without a country
     :param postal_code_field: ``pincode`` (grade D) or ``pin_code`` (grade P)
     :param account: stable name of the account in the ledger
@@ -122,15 +127,18 @@ class ClientConfig:
     def _check_limits(self) -> None:
         for name in ("timeout_seconds", "connect_timeout_seconds"):
             self._set(name, self._finite(name))
-            if getattr(self, name) <= 0:
-                raise self._error(name, "must be more than 0 seconds")
+            if not 0 < getattr(self, name) <= _MOST_SECONDS:
+                raise self._error(name, f"must be more than 0 and at most {_MOST_SECONDS:.0f} seconds")
         self._set("connect_timeout_seconds", min(self.connect_timeout_seconds, self.timeout_seconds))
         self._set("requests_per_second", self._finite("requests_per_second"))
-        if self.requests_per_second < 0:
-            raise self._error("requests_per_second", "must not be negative (0 means no limit)")
+        rate = self.requests_per_second
+        if rate != 0 and not _LEAST_RATE <= rate <= _MOST_RATE:
+            raise self._error("requests_per_second", f"must be 0 (no limit), or from {_LEAST_RATE:g} to 1e9")
         concurrency: object = self.max_concurrency
-        if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
-            raise self._error("max_concurrency", "must be a whole number of at least 1")
+        if isinstance(concurrency, bool) or not isinstance(concurrency, int):
+            raise self._error("max_concurrency", "must be a whole number")
+        if not 1 <= concurrency <= _MOST_CONCURRENCY:
+            raise self._error("max_concurrency", f"must be a whole number from 1 to {_MOST_CONCURRENCY}")
 
     def _finite(self, name: str) -> float:
         value: object = getattr(self, name)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -35,6 +36,7 @@ _FIELD_OF_SETTING = {"base_url": "host", "seller_token": "login", "api_key": "pa
 _SCHEMES = ("https", "http")
 _TRUE = frozenset({"true", "yes", "on", "1"})
 _FALSE = frozenset({"false", "no", "off", "0"})
+_PATH = re.compile(r"[\w./~-]*", re.ASCII)
 
 
 class ConnectionLike(Protocol):
@@ -131,7 +133,7 @@ class _Extras:
             raise self._error(name, "must be a number")
         try:
             return float(value)
-        except ValueError:
+        except (ValueError, OverflowError):
             # From None: the text of a ValueError quotes the value.
             raise self._error(name, "must be a number") from None
 
@@ -200,6 +202,8 @@ def _base_url(connection: ConnectionLike, conn_id: str) -> str:
         if schema.lower() != parts.scheme.lower():
             raise _config_error(conn_id, "schema", "contradicts the URL in host; leave it empty")
         schema = ""
+    if not _PATH.fullmatch(schema) or (schema and not (connection.host or "").strip()):
+        raise _config_error(conn_id, "schema", "must be empty, or a path that continues the URL in host")
     path = "/".join(part for part in (parts.path.strip("/"), schema) if part)
     port = _one_port(parts.port, connection.port, conn_id)
     return _assemble(parts.scheme.lower(), parts.hostname or "", port, path)
@@ -219,6 +223,9 @@ def _url_of_bare_host(host: str, schema: str, port: int | None, conn_id: str) ->
 
 def _split(url: str, conn_id: str) -> SplitResult:
     """Split a URL, and refuse the parts that a base URL cannot have."""
+    if not url.isprintable():
+        # A line break or a tab would be dropped, and what is left might be another host.
+        raise _config_error(conn_id, "host", "must not have line breaks or other control characters")
     try:
         parts = urlsplit(url)
         _ = parts.port  # parsed on access
@@ -226,6 +233,8 @@ def _split(url: str, conn_id: str) -> SplitResult:
         raise _config_error(conn_id, "host", "is not a valid URL") from None
     if not parts.hostname:
         raise _config_error(conn_id, "host", "names no host")
+    if parts.port == 0:
+        raise _config_error(conn_id, "host", "must not have the port 0")
     if parts.username is not None or parts.password is not None:
         raise _config_error(conn_id, "host", "must not hold credentials; they go to login and password")
     if parts.query or parts.fragment:
