@@ -58,20 +58,34 @@ def make_own_crm(database: Path, file: Path) -> int:
 def read_csv(file: Path) -> tuple[list[str], list[list[str]]]:
     """Return the header and the rows of a CSV file.
 
-    :param file: UTF-8, with a header that names every column once.
+    :param file: UTF-8, with a header that names every column once; separated by commas, or by semicolons or
+        tabs where the header has no comma.
     :raises LeadsFileError: it is no such file.
     """
     try:
         text = file.read_bytes().decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        reason = error.strerror if isinstance(error, OSError) else 'it is not UTF-8; save it as "CSV UTF-8"'
         raise LeadsFileError(f"{file} cannot be read: {reason}") from None
+    if not text.strip():
+        raise LeadsFileError(f"{file} is empty")
     # As a stream, for a field may hold line ends of its own.
-    reader = csv.reader(StringIO(text, newline=""))
-    header = next(reader, [])
-    if not header or len({name.lower() for name in header}) < len(header) or not all(header):
-        raise LeadsFileError(f"{file}: the first line must name every column, each once")
-    return header, [row for row in reader if row]
+    reader = csv.reader(StringIO(text, newline=""), delimiter=_delimiter(text))
+    try:
+        header = next(reader, [])
+        if not header or len({name.lower() for name in header}) < len(header) or not all(header):
+            raise LeadsFileError(f"{file}: the first line must name every column, each once")
+        rows = []
+        for row in filter(None, reader):
+            if len(row) != len(header):
+                fields = f"{len(row)} fields, the header {len(header)}"
+                raise LeadsFileError(f"{file}: the row that ends in line {reader.line_num} has {fields}")
+            rows.append(row)
+    except csv.Error as error:
+        raise LeadsFileError(f"{file}, line {reader.line_num}: {error}") from None
+    if not rows:
+        raise LeadsFileError(f"{file} has no rows below its header")
+    return header, rows
 
 
 def count_rows(database: Path) -> int:
@@ -101,17 +115,22 @@ def quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
+def _delimiter(text: str) -> str:
+    header = next(iter(text.splitlines()), "")
+    return next((mark for mark in ",;\t" if mark in header), ",")
+
+
 def _fill(database: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> int:
     columns = ", ".join(f"{quoted(name)} TEXT" for name in (*header, *ANSWERS, *OUTCOMES))
     columns += f", {GENERATION} INTEGER NOT NULL DEFAULT 1"
     names, marks = ", ".join(map(quoted, header)), ", ".join("?" for _ in header)
     insert = f"INSERT INTO {TABLE} ({names}) VALUES ({marks})"  # noqa: S608
     with closing(sqlite3.connect(database)) as connection, connection:
-        connection.execute(f"CREATE TABLE {TABLE} ({columns})")
         try:
+            connection.execute(f"CREATE TABLE {TABLE} ({columns})")
             return connection.executemany(insert, rows).rowcount
-        except sqlite3.ProgrammingError:
-            raise LeadsFileError("a row of the file has more or fewer fields than its header") from None
+        except sqlite3.Error as error:
+            raise LeadsFileError(f"the file does not fit into a SQLite table: {error}") from None
 
 
 def _resolve(name: str, cell: str, start: datetime) -> str:

@@ -10,6 +10,7 @@ import hashlib
 import importlib.util
 import logging
 import os
+import re
 import shutil
 import sys
 import time
@@ -124,16 +125,17 @@ def _sample(folder: Path) -> int:
 def _own(given: argparse.Namespace) -> int:
     header, rows = crm.read_csv(given.leads)
     field_map = read_field_map(given.field_map, header) if given.field_map else guess_field_map(header, rows)
+    name = re.sub(r"\W+", "-", given.leads.stem)
     leads = OwnLeads(
         file=given.leads,
-        source=f"file.{given.leads.stem}",
+        source=f"file.{name}",
         field_map=field_map,
         region=given.region,
         calls_per_slot=1 + len(rows) // _SLOTS_OF_A_WEEK,
     )
     # Another file, map or region is another demo, with a ledger of its own.
     mark = hashlib.sha256(repr((leads, given.leads.read_bytes())).encode()).hexdigest()[:8]
-    place = Place(given.place / f"{given.leads.stem}-{mark}")
+    place = Place(given.place / f"{name}-{mark}")
     if not place.prepare():
         print(
             f"CRM: {place.crm}, filled with {crm.make_own_crm(place.crm, given.leads)} rows of {given.leads}"
@@ -180,7 +182,8 @@ def _enter_airflow(place: Place, sandbox_url: str) -> None:
         place.folder / "airflow",
         dags=place.dags,
         connections=local_airflow.connections(sandbox_url=sandbox_url, ledger=place.ledger, crm=place.crm),
-        variables={"popin_results": place.results.as_uri()},
+        # Not as_uri(): Airflow's object storage takes %20 for three characters of a name.
+        variables={"popin_results": f"file://{place.results}"},
     )
     clean = local_airflow.without_airflow(os.environ)
     os.environ.clear()

@@ -51,7 +51,7 @@ def report(*, lines: Lines, database: Path, stats: Stats) -> Iterator[str]:
     yield from _bookings(lines)
     for result in ("in_doubt", "unassigned", "rejected", "pending", "skipped"):
         yield from _by_reason(result, [line for line in lines if line["result"] == result])
-    yield from _crm(database)
+    yield from _crm(database, shared_ids=any(line["reason"] == "duplicate_lead_id" for line in lines))
     yield from _sandbox(stats)
 
 
@@ -102,11 +102,13 @@ def _by_reason(result: str, lines: Lines) -> Iterator[str]:
         )
 
 
-def _crm(database: Path) -> Iterator[str]:
+def _crm(database: Path, *, shared_ids: bool) -> Iterator[str]:
     states = crm.count_states(database)
     yield _heading(f"What the CRM says now: table {crm.TABLE} in {database}")
     for state, count in states.items():
         yield f"  {count:>6,}  {state or 'untouched (no id of its own)'}"
+    if shared_ids:
+        yield "  Rows with the same id are one lead: each of them has its answer."
     example = _example(database)
     if example:
         yield "  One row of it:"

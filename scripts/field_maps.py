@@ -48,6 +48,8 @@ def read_field_map(text: str, header: Sequence[str]) -> FieldMap:
         raise FieldMapError(
             "FIELD_MAP must be a JSON object: Popin's field to a column, or a list of columns"
         )
+    if missing := [target for target in _NEEDED if not given.get(target)]:
+        raise FieldMapError(f"FIELD_MAP does not map {', '.join(missing)}; {_there_are(header)}")
     columns = [
         column for value in given.values() for column in (value if isinstance(value, list) else [value])
     ]

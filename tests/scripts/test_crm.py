@@ -88,11 +88,17 @@ def test_own_file_becomes_a_table_with_columns_for_answers(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        (b"", "must name every column"),
+        (b"", "is empty"),
+        (b" \r\n\r\n", "is empty"),
+        (b"a,b\n", "has no rows below its header"),
         (b"a,A\n1,2\n", "each once"),
         (b"a,,b\n1,2,3\n", "must name every column"),
         (b"a,b\n1,\xff\n", "not UTF-8"),
-        (b"a,b\n1\n", "more or fewer fields"),
+        ("a,b\n1,2\n".encode("utf-16"), 'not UTF-8; save it as "CSV UTF-8"'),
+        (b"a,b\n1,2\n1\n", "ends in line 3 has 1 fields, the header 2"),
+        (b'a,b\n1,2\n"3,4\n', "ends in line 3"),
+        (b"a,b\n1," + b"2" * 200_000, "line 2: field larger than field limit"),
+        (",".join(f"c{n}" for n in range(3000)).encode() + b"\n" + b"," * 2999, "does not fit into a SQLite"),
         (b"a,popin_state\n1,2\n", "adds itself: popin_state"),
     ],
 )
@@ -101,6 +107,14 @@ def test_unusable_files_are_refused(tmp_path: Path, content: bytes, problem: str
     file.write_bytes(content)
     with pytest.raises(crm.LeadsFileError, match=problem):
         crm.make_own_crm(tmp_path / "crm.db", file)
+
+
+@pytest.mark.parametrize("mark", [",", ";", "\t"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_spreadsheets_of_other_countries_use_other_separators(tmp_path: Path, mark: str, end: str) -> None:
+    file = tmp_path / "mine.csv"
+    file.write_bytes(f"Id{mark}Name{end}1{mark}A B{end}".encode())
+    assert crm.read_csv(file) == (["Id", "Name"], [["1", "A B"]])
 
 
 def test_absent_file_is_refused(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def run_python(*arguments: str, home: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.skipif(not IS_AIRFLOW_3, reason="make demo installs and runs Airflow 3.3")
 def test_demo_tells_of_every_lead_and_sends_nothing_the_second_time(tmp_path: Path) -> None:
-    done = run_python("-c", TWICE, "--place", str(tmp_path / "demo"), home=tmp_path)
+    done = run_python("-c", TWICE, "--place", str(tmp_path / "a place"), home=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     first, _, second = done.stdout.partition("SECOND RUN")
     found = re.findall(r"^ +(\d+)  (booked|unassigned|rejected|skipped)  ", first, re.M)
@@ -58,12 +58,13 @@ def test_demo_tells_of_every_lead_and_sends_nothing_the_second_time(tmp_path: Pa
     assert sum(counts.values()) == 200
     assert f"{counts['booked']} bookings sent, {counts['booked']} booked" in first
     assert "Nobody was booked twice." in first
+    assert "Rows with the same id are one lead" in first
     named = set(re.findall(r"L-\d+|row \d+ \(no id\)", first.partition("unassigned: every row")[2]))
     assert len(named) >= counts["unassigned"] + counts["rejected"]
     for row in crm.read_csv(crm.SAMPLE)[1]:
         assert not any(cell in done.stdout for cell in row[3:6] if len(cell) > 6)
     # Nothing was left outside of the demo's own folder.
-    assert [path.name for path in tmp_path.iterdir()] == ["demo"]
+    assert [path.name for path in tmp_path.iterdir()] == ["a place"]
 
     assert "This is not the first run: 1" in second
     assert "0 captures, 0 bookings sent, 0 booked" in second

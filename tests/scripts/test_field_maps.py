@@ -45,8 +45,8 @@ def test_what_cannot_be_guessed_is_asked_for_with_the_names_of_the_columns() -> 
 
 
 def test_given_map_is_taken() -> None:
-    given = read_field_map('{"lead_id": "A", "mobile": ["B", "C"]}', ["A", "B", "C"])
-    assert given == {"lead_id": "A", "mobile": ["B", "C"]}
+    given = read_field_map('{"lead_id": "A", "name": "A", "mobile": ["B", "C"]}', ["A", "B", "C"])
+    assert given == {"lead_id": "A", "name": "A", "mobile": ["B", "C"]}
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,9 @@ def test_given_map_is_taken() -> None:
     [
         ("{", "not valid JSON"),
         ("[]", "must be a JSON object"),
-        ('{"lead_id": "Z", "mobile": ["A", 3]}', "names Z, 3; the file has the columns A, B"),
+        ("{}", "does not map lead_id, name, mobile; the file has the columns A, B"),
+        ('{"lead_id": [], "name": "A", "mobile": "B"}', "does not map lead_id;"),
+        ('{"lead_id": "Z", "name": "A", "mobile": ["A", 3]}', "names Z, 3; the file has the columns A, B"),
     ],
 )
 def test_unusable_map_is_refused(text: str, problem: str) -> None:
