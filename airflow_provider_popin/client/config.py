@@ -24,6 +24,18 @@ _MOST_CONCURRENCY = 10_000
 _LEAST_RATE, _MOST_RATE = 0.001, 1e9
 
 
+def region_code(value: object) -> str | None:
+    """The ISO alpha-2 region that a text names, in capitals; None if it names none.
+
+    :param value: anything
+    """
+    # Imported here: the metadata of phonenumbers is large, and who has no region needs none of it.
+    import phonenumbers
+
+    region = value.strip().upper() if isinstance(value, str) else ""
+    return region if region in phonenumbers.SUPPORTED_REGIONS else None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientConfig:
     """One Popin account and the limits of talking to it.
@@ -153,17 +165,13 @@ class ClientConfig:
         return number
 
     def _check_region(self) -> None:
-        # Imported here: the metadata of phonenumbers is large, and a connection without a region needs none
-        # of it.
         if self.default_region is None or self.default_region == "":
             self._set("default_region", None)
             return
-        import phonenumbers
-
-        region: object = self.default_region
-        if not isinstance(region, str) or region.strip().upper() not in phonenumbers.SUPPORTED_REGIONS:
+        region = region_code(self.default_region)
+        if region is None:
             raise self._error("default_region", "must be an ISO alpha-2 region, for example IN")
-        self._set("default_region", region.strip().upper())
+        self._set("default_region", region)
 
     def _check_names(self) -> None:
         if self.postal_code_field not in POSTAL_CODE_FIELDS:

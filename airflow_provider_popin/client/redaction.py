@@ -35,7 +35,7 @@ _WORDS = """
     parameters past pending permission permitted phone pin pincode please post postal present problem
     processed processing product profile prohibited property provide provided queue rate reached read record
     register registered reject rejected request requested requests require required reserved resource
-    resubmit retry route routing same schedule scheduled scheduling second seconds seller sent server
+    resubmit retry route routing same schedule scheduled scheduling second seconds selected seller sent server
     service session should size slot slots some something sorry start started status store string submit
     submitted success successful successfully such support supported taken temporarily text than that the
     their them then there these they this time timed timeout times timezone to today token tomorrow too try

@@ -63,7 +63,8 @@ def task_error(error: PopinError, *, conn_id: str, hint: str = "", final: bool |
         :class:`PopinError` with the data of ``error``.
     """
     named = copy.copy(error)
-    named.reason = ". ".join(part for part in (error.reason, _remedy(error), hint) if part)
+    # Popin's own sentences end with a full stop.
+    named.reason = ". ".join(part for part in (error.reason.rstrip(". "), _remedy(error), hint) if part)
     if getattr(error, "conn_id", None) is None:
         named.reason = f"connection {conn_id!r}: {named.reason}"
     return AirflowFailException(str(named)) if (is_final(error) if final is None else final) else named

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator, XComArg
 
+from airflow_provider_popin.client.config import region_code
 from airflow_provider_popin.client.errors import PopinError, PopinInputError
 from airflow_provider_popin.hooks.ledger import open_ledger, sql_engine
 from airflow_provider_popin.hooks.popin import PopinHook
@@ -334,6 +335,9 @@ class PopinLeadSyncOperator(LineageMethods, BaseOperator):
         self._check_source()
         check_watermark(self, is_literal=_is_literal)
         self._settings(None)
+        if self.default_region is not None and region_code(self.default_region) is None:
+            # Else every number without a country would be rejected, and its row blamed.
+            raise _bad("default_region", "must be an ISO alpha-2 region, for example IN, or None")
         if self.field_map is not None:
             FieldMap.parse(self.field_map, steps=self.steps)
         if _is_literal(self.dry_run):

@@ -25,6 +25,7 @@ from airflow_provider_popin.operators.templated import (
     optional_mapping,
     optional_text,
     required_text,
+    required_time,
 )
 
 if TYPE_CHECKING:
@@ -153,8 +154,8 @@ class PopinCaptureOperator(BaseOperator):
         from airflow_provider_popin.client.leads import make_lead
 
         return make_lead(
-            name=reveal(self.name),
-            mobile=reveal(self.mobile),
+            name=given(reveal(self.name)),
+            mobile=given(reveal(self.mobile)),
             email=given(reveal(self.lead_email)),
             country=given(self.country),
             group=given(self.group),
@@ -279,7 +280,7 @@ class PopinScheduleOperator(BaseOperator):
 
         return Wish(
             customer_id=required_text(self.customer_id, "customer_id"),
-            time=self.time,
+            time=required_time(self.time, "time"),
             agent=clean_agent(given(self.agent)),
             native=clean_native(given(self.native)),
             url=optional_text(self.url, "url"),

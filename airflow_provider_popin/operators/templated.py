@@ -7,6 +7,7 @@ never its value. For optional arguments an empty text and ``"None"``, which Jinj
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime, time
 from typing import Final
@@ -53,6 +54,21 @@ def required_text(value: object, field: str) -> str:
     return text
 
 
+def required_time(value: object, field: str) -> str | datetime:
+    """Return a time as it is, text without outer white space; what it means is only known with a timezone.
+
+    :param value: the argument.
+    :param field: its name, for the message.
+    """
+    if isinstance(value, datetime):
+        return value
+    if given(value) is None:
+        raise _bad(field, "is missing", code="missing")
+    if not isinstance(value, str):
+        raise _bad(field, "must be text or a datetime", code="not_time")
+    return value.strip()
+
+
 def positive_int(value: object, field: str) -> int:
     """Return a whole number of at least 1.
 
@@ -60,7 +76,7 @@ def positive_int(value: object, field: str) -> int:
     :param field: its name, for the message.
     """
     number: object = value
-    if isinstance(value, str) and value.strip().isascii() and value.strip().isdigit():
+    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,18}", value.strip()):
         number = int(value)
     if not isinstance(number, int) or isinstance(number, bool) or number < 1:
         raise _bad(field, "must be a whole number of at least 1", code="not_positive")

@@ -17,6 +17,7 @@ from airflow_provider_popin.client.redaction import HIDDEN, VOCABULARY, redact_t
         "The name must be at least 3 characters",
         "This slot is already booked, please choose another time.",
         "Too Many Attempts.",
+        "The selected customer id is invalid.",
         "customer_id: not found (404)",
         "Unauthenticated.",
     ],

@@ -35,6 +35,7 @@ def make(**arguments: Any) -> PopinLeadSyncOperator:
         {"leads": [], "earliest": "2026-01-01T00:00:00+01:00", "hours": "10:00-18:00", "dry_run": "No"},
         {"leads": [], "latest": datetime(2026, 1, 1, tzinfo=UTC), "hours": (time(22), time(2)), "limit": "5"},
         {"leads": lambda context: [], "steps": ["capture"], "max_concurrency": 64, "requests_per_second": 0},
+        {"leads": [], "default_region": " in "},
         {"leads": [], "steps": ("schedule",), "field_map": {"lead_id": "a", "customer_id": "b"}},
     ],
 )
@@ -70,6 +71,8 @@ def test_accepted(arguments: dict[str, Any]) -> None:
         ({"leads": [], "max_concurrency": 0}, "max_concurrency"),
         ({"leads": [], "earliest": datetime(2026, 1, 1)}, "earliest"),  # noqa: DTZ001
         ({"leads": [], "hours": "all day"}, "hours"),
+        ({"leads": [], "default_region": "India"}, "default_region: must be an ISO alpha-2 region"),
+        ({"leads": [], "default_region": ""}, "default_region"),
         ({"leads": [], "field_map": {"lead_id": "Id"}}, "field_map"),
         ({"leads": [], "field_map": {"lead": "Id", "name": "n", "mobile": "m"}}, "field_map"),
         ({**SQL, "write_back_sql": "UPDATE t SET a = 1"}, "write_back_sql"),

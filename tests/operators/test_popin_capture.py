@@ -239,6 +239,8 @@ def test_a_server_that_is_down_is_left_to_a_retry(
     [
         ({"mobile": "call me maybe"}, "mobile: "),
         ({"name": "  "}, "name: "),
+        ({"name": "{{ none }}"}, "(name_missing)"),
+        ({"mobile": "{{ none }}"}, "(phone_missing)"),
         ({"agent": "somebody"}, "agent: "),
         ({"native": "perhaps"}, "native: "),
         ({"campaign": "[1]"}, "campaign: "),

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS
 
+from airflow_provider_popin.client.errors import PopinRejectedError
 from airflow_provider_popin.client.models import Slot
 from airflow_provider_popin.hooks.popin import PopinHook
+from airflow_provider_popin.operators.failures import task_error
 from airflow_provider_popin.operators.popin import PopinCaptureOperator, PopinScheduleOperator
 from tests.airflow_runs import states, xcom
 from tests.operators.support import ASHA, killed_and_retried, make_dag, no_waits, output, run_again, tries
@@ -52,7 +54,7 @@ def test_a_call_is_booked_at_the_time_given_in_any_form(
         "popin": slot.time,
         "iso": slot.start.astimezone(UTC).isoformat(),
         "datetime": slot.start,
-        "template": "{{ params.time }}",
+        "template": "{{ params.time }}\n ",
     }
     with make_dag("schedule_forms", params={"time": slot.time}) as dag:
         PopinScheduleOperator(
@@ -95,6 +97,8 @@ def test_capture_and_booking_are_chained_by_output(
         ({"time": "Mon, 01 Jan 2030 10:00 AM"}, "time_weekday"),
         ({"time": "tomorrow"}, "time_malformed"),
         ({"time": ""}, "time: "),
+        ({"time": "{{ none }}"}, "(missing)"),
+        ({"time": 5}, "(not_time)"),
         ({"customer_id": "{{ none }}"}, "customer_id: "),
         ({"agent": "x"}, "agent: "),
         ({"native": "perhaps"}, "native: "),
@@ -346,3 +350,9 @@ def test_mapped_bookings_have_their_own_intents(
     assert {index: intent["time"] for index, (intent, _) in stored_intents(run).items()} == {
         index: slot.start.isoformat() for index, slot in enumerate(slots)
     }
+
+
+def test_popins_sentence_and_ours_are_two_sentences() -> None:
+    error = task_error(PopinRejectedError("time: The slot is taken."), conn_id="shop")
+
+    assert "time: The slot is taken. Popin refused" in str(error)

@@ -22,6 +22,8 @@ from airflow_provider_popin.operators import templated as t
         (t.required_text, "x", "x"),
         (t.positive_int, 3, 3),
         (t.positive_int, " 3 ", 3),
+        (t.required_time, " Thu, 25 Sep 2025 03:15 PM\n", "Thu, 25 Sep 2025 03:15 PM"),
+        (t.required_time, datetime(2030, 1, 1, tzinfo=UTC), datetime(2030, 1, 1, tzinfo=UTC)),
         (t.optional_mapping, {"a": 1}, {"a": 1}),
         (t.optional_mapping, '{"a": 1}', {"a": 1}),
         (t.optional_mapping, "none", None),
@@ -46,7 +48,8 @@ def test_text_does_for_every_type(function: Callable[..., Any], value: object, m
     [
         (t.optional_text, [True, 1.5, ["x"], {}]),
         (t.required_text, [None, "", "none", True]),
-        (t.positive_int, [None, 0, -1, "0", "-1", "1.5", "²", True, 1.0]),
+        (t.positive_int, [None, 0, -1, "0", "-1", "1.5", "²", True, 1.0, "9" * 5_000]),
+        (t.required_time, [None, "", "None", 5, ["x"]]),
         (t.optional_mapping, ["x", "[1]", [1], {1: 2}, 5]),
         (t.optional_instant, ["soon", "2030-01-01", datetime(2030, 1, 1), 5]),  # noqa: DTZ001
         (t.optional_hours, ["10:00", "10:00-12:00-14:00", ("10:00", "x"), (10, 12), 5, time(10)]),
