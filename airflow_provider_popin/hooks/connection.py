@@ -17,6 +17,8 @@ from urllib.parse import SplitResult, urlsplit
 from airflow_provider_popin.client.config import PRODUCTION_URL, ClientConfig
 from airflow_provider_popin.client.errors import PopinConfigError
 
+CONN_TYPE = "popin"
+
 # Every extra the form offers; a test compares them with the declarative form.
 EXTRA_FIELDS = (
     "timeout_seconds",
@@ -42,6 +44,7 @@ _PATH = re.compile(r"[\w./~-]*", re.ASCII)
 class ConnectionLike(Protocol):
     """The fields of an Airflow connection that count here; the same in Airflow 2 and 3."""
 
+    conn_type: str | None
     host: str | None
     schema: str | None
     login: str | None
@@ -76,6 +79,9 @@ def read_connection(connection: ConnectionLike, *, conn_id: str) -> PopinConnect
     :param conn_id: its id, for messages.
     :raises PopinConfigError: names the connection and the field that cannot be used, never its value.
     """
+    if connection.conn_type != CONN_TYPE:
+        # Else the password of a database, say, would be sent to Popin as the API key.
+        raise _config_error(conn_id, "conn_type", f"is {connection.conn_type!r}, and must be {CONN_TYPE!r}")
     extras = _Extras(_parse_extra(connection.extra, conn_id), conn_id)
     return PopinConnection(
         config=_client_config(connection, extras, conn_id),

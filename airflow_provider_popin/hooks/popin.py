@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from airflow.providers.common.compat.sdk import BaseHook, conf, mask_secret
 
 from airflow_provider_popin.get_provider_info import get_provider_info
-from airflow_provider_popin.hooks.connection import PopinConnection, read_connection
+from airflow_provider_popin.hooks.connection import CONN_TYPE, PopinConnection, read_connection
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -42,7 +42,7 @@ class PopinHook(BaseHook):
 
     conn_name_attr = "popin_conn_id"
     default_conn_name = "popin_default"
-    conn_type = "popin"
+    conn_type = CONN_TYPE
     hook_name = "Popin"
 
     def __init__(self, *, popin_conn_id: str = default_conn_name) -> None:
@@ -299,4 +299,5 @@ def _judge(outcome: Outcome, config: ClientConfig) -> tuple[bool, str]:
         )
     if outcome.verdict is Verdict.STOP:
         return False, f"Host: {config.base_url} answered, but not as Popin does ({status}); check the URL"
-    return False, f"Host: {config.base_url} gave no usable answer ({status}: {outcome.reason})"
+    detail = outcome.reason if outcome.status is None else f"{status}: {outcome.reason}"
+    return False, f"Host: {config.base_url} gave no usable answer ({detail})"

@@ -146,6 +146,8 @@ def _header(reader: Iterator[list[str]], name: str) -> list[str]:
         raise LeadFileError("the quotes of the header do not match", path=name, line=1) from None
     if header is None:
         raise LeadFileError("it is empty, not even a header is there", path=name)
+    if len(header) == 1 and any(mark in header[0] for mark in ";\t"):
+        raise LeadFileError("its fields are separated by something else than commas", path=name, line=1)
     header = [column if column.strip() else "" for column in header]
     if any("\0" in column for column in header):
         raise LeadFileError("the header is not UTF-8 text", path=name, line=1)

@@ -12,6 +12,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from airflow_provider_popin.operators._object_storage import cannot_write
+
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import ObjectStoragePath
 
@@ -44,14 +46,16 @@ class ResultsFile:
     def prepare(self) -> None:
         """Connect, and make the local folder: what cannot work must fail before any lead is sent.
 
-        :raises OSError: the folder cannot be made, or takes no file.
+        :raises AirflowException: the folder cannot be made, or nothing can be written there.
         """
         if self._is_local:
             folder = Path(self._path.path).parent
-            folder.mkdir(parents=True, exist_ok=True)
-            # A folder that is there may still take no file.
-            with tempfile.NamedTemporaryFile(dir=folder, prefix="."):
-                pass
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                # A folder that is there may still take no file.
+                tempfile.TemporaryFile(dir=folder).close()
+            except OSError as error:
+                raise cannot_write("results_path", folder, error) from error
         else:
             _ = self._path.fs
 

@@ -20,6 +20,7 @@ from airflow_provider_popin.operators._leads_from_python import leads_from_pytho
 from airflow_provider_popin.operators._leads_from_sql import SqlParameters, leads_from_sql
 from airflow_provider_popin.operators._lineage import LineageMethods
 from airflow_provider_popin.operators._metrics import count_run
+from airflow_provider_popin.operators._object_storage import object_path
 from airflow_provider_popin.operators._results_file import ResultsFile, check_folder
 from airflow_provider_popin.operators._switches import read_dry_run, read_limit
 from airflow_provider_popin.operators._watermark import check_watermark, watermark_settings
@@ -31,7 +32,7 @@ from airflow_provider_popin.sync.field_map import FieldMap
 from airflow_provider_popin.sync.settings import RunIdentity, SyncSettings
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context, ObjectStoragePath
+    from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_popin.client.config import ClientConfig
     from airflow_provider_popin.operators._leads_from_python import Leads
@@ -262,7 +263,7 @@ class PopinLeadSyncOperator(LineageMethods, BaseOperator):
             )
         if self.path is not None:
             check_path(self.path)
-            return leads_from_file(_object_path(self.path, self.path_conn_id))
+            return leads_from_file(object_path(self.path, self.path_conn_id, field="path"))
         assert self.leads is not None
         return leads_from_python(self.leads, context, read_from)
 
@@ -291,7 +292,7 @@ class PopinLeadSyncOperator(LineageMethods, BaseOperator):
         if not self.results_path:
             return None
         check_folder(self.results_path)
-        folder = _object_path(self.results_path, self.results_conn_id)
+        folder = object_path(self.results_path, self.results_conn_id, field="results_path")
         file = ResultsFile(folder, run=run.dag_run, try_number=run.try_number)
         file.prepare()
         return file.write
@@ -375,12 +376,6 @@ def _identity(ti: Any) -> RunIdentity:
         try_number=ti.try_number,
         task="/".join([ti.dag_id, ti.task_id, *mapped]),
     )
-
-
-def _object_path(path: str, conn_id: str | None) -> ObjectStoragePath:
-    from airflow.providers.common.compat.sdk import ObjectStoragePath
-
-    return ObjectStoragePath(path, conn_id=conn_id) if conn_id else ObjectStoragePath(path)
 
 
 def _is_literal(value: object) -> bool:

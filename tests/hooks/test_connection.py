@@ -163,6 +163,8 @@ def test_white_space_around_token_and_key_is_dropped(read: Any) -> None:
     ("fields", "field"),
     [
         ({"login": None}, "login"),
+        ({"conn_type": "http"}, "conn_type"),
+        ({"conn_type": "postgres", "host": ""}, "conn_type"),
         ({"login": "  "}, "login"),
         ({"password": None}, "password"),
         ({"password": f"{API_KEY}\r\nX-Evil: 1"}, "password"),

@@ -107,6 +107,11 @@ class TestCsv:
             read_csv("1,Ann,+441632960961,+441632960961\n")
         assert "960961" not in str(error.value)
 
+    @pytest.mark.parametrize("mark", [";", "\t"])
+    def test_other_separators_than_commas_are_named(self, mark: str) -> None:
+        with pytest.raises(LeadFileError, match="line 1: its fields are separated by something else"):
+            read_csv(f"Id{mark}Name\n1{mark}2\n")
+
     @pytest.mark.parametrize("header", ['Id,"Name\n1,2\n', "Id,Na\0me\n1,2\n"])
     def test_an_unusable_header_is_an_error(self, header: str) -> None:
         with pytest.raises(LeadFileError, match="header"):

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+import errno
 import json
+import tempfile
 from collections.abc import Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import ObjectStoragePath
+from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, ObjectStoragePath
 
+from airflow_provider_popin.operators._object_storage import object_path
 from airflow_provider_popin.operators._results_file import ResultsFile, check_folder, safe_name
 from tests import airflow_runs
 
@@ -59,7 +62,20 @@ class TestLocal:
     def test_a_folder_that_cannot_be_made_is_found_out_before_the_run(self, tmp_path: Path) -> None:
         (tmp_path / "file").touch()
         results = ResultsFile(ObjectStoragePath(str(tmp_path / "file" / "out")), run=RUN, try_number=1)
-        with pytest.raises(OSError, match="Not a directory"):
+        with pytest.raises(
+            AirflowException, match=r"results_path: .*file/out/.* cannot be written: Not a dir"
+        ):
+            results.prepare()
+
+    def test_a_folder_that_must_not_be_written_is_found_out_before_the_run(
+        self, results: ResultsFile, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # Permissions do not stop the superuser, who may run this.
+        def refuse(**_: object) -> None:
+            raise PermissionError(errno.EACCES, "Permission denied")
+
+        monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+        with pytest.raises(AirflowException, match=r"results_path: .* cannot be written: Permission denied"):
             results.prepare()
 
     @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="needs a folder that takes no file")
@@ -94,10 +110,9 @@ class TestObjectStorage:
             results.write(breaks_off())
         assert memory.find("/") == []
 
-    def test_an_unknown_store_is_found_out_before_the_run(self) -> None:
-        # universal-pathlib of Airflow 3 knows it at once, that of Airflow 2 leaves it to Airflow.
-        with pytest.raises(ValueError, match="nostore"):
-            ResultsFile(ObjectStoragePath("nostore://bucket/out"), run=RUN, try_number=1).prepare()
+    def test_a_store_without_its_provider_is_found_out_before_the_run(self) -> None:
+        with pytest.raises(AirflowFailException, match=r"results_path: .* cannot open nostore://\. Install"):
+            object_path("nostore://bucket/out", None, field="results_path")
 
 
 class TestNames:

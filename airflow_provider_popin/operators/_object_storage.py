@@ -1,0 +1,42 @@
+"""Paths on local disk or object storage, and errors that say which argument names one that cannot be used."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import ObjectStoragePath
+
+
+def object_path(path: str, conn_id: str | None, *, field: str) -> ObjectStoragePath:
+    """Return a path that Airflow can open; whether something is there is another matter.
+
+    :param path: absolute, or a URL.
+    :param conn_id: its connection; None where it needs none, or names it itself (``s3://conn_id@bucket/...``).
+    :param field: the argument, for the message.
+    :raises AirflowFailException: no installed provider knows the scheme.
+    """
+    from airflow.providers.common.compat.sdk import ObjectStoragePath
+
+    try:
+        found = ObjectStoragePath(path, conn_id=conn_id) if conn_id else ObjectStoragePath(path)
+        _ = found.fs  # looked for on access
+    except (ValueError, ImportError) as error:
+        scheme = path.partition("://")[0]
+        raise AirflowFailException(
+            f"{field}: this Airflow cannot open {scheme}://. Install the provider that can, with its file"
+            " system (for s3: apache-airflow-providers-amazon[s3fs])"
+        ) from error
+    return found
+
+
+def cannot_write(field: str, path: object, error: OSError) -> AirflowException:
+    """Return the exception for a folder that cannot be made or written to.
+
+    :param field: the argument that names it.
+    :param path: the folder.
+    :param error: what the file system said.
+    """
+    return AirflowException(f"{field}: {path} cannot be written: {error.strerror or type(error).__name__}")
