@@ -66,8 +66,7 @@ def check(arguments: argparse.Namespace) -> Outcome:
 
     :param arguments: ``popin_conn_id``, ``ledger_conn_id``.
     """
-    with PopinHook(popin_conn_id=arguments.popin_conn_id) as hook:
-        answered, text = hook.test_connection()
+    answered, text = _ask_popin(arguments.popin_conn_id)
     usable, about = _look_at_ledger(arguments.ledger_conn_id)
     rows = [
         {"check": f"Popin, connection {arguments.popin_conn_id}", "ok": answered, "detail": text},
@@ -80,7 +79,10 @@ def init(arguments: argparse.Namespace) -> Outcome:
     """Create the ledger, and accept it for a source.
 
     :param arguments: ``source``, ``lead_id_column``, ``popin_conn_id``, ``ledger_conn_id``.
+    :raises UsageError: no Dag can have such a source.
     """
+    if arguments.source is not None and (arguments.source.strip() or "-") != arguments.source:
+        raise UsageError("--source must be the source as the Dag names it, without outer spaces")
     ledger = open_ledger(arguments.ledger_conn_id)
     try:
         if arguments.source is None:
@@ -168,7 +170,7 @@ def resolve(arguments: argparse.Namespace) -> Outcome:
             generation=arguments.generation,
             outcome=arguments.outcome,
             who=arguments.user or _user(),
-            why=arguments.why,
+            why=_why(arguments),
         )
     return Outcome([resolved])
 
@@ -190,7 +192,7 @@ def dismiss_webhook(arguments: argparse.Namespace) -> Outcome:
     """
     with _ledger(arguments) as ledger:
         event = webhooks_admin.dismiss_event(
-            ledger, arguments.event, arguments.user or _user(), arguments.why
+            ledger, arguments.event, arguments.user or _user(), _why(arguments)
         )
     return Outcome([_told(event)])
 
@@ -229,7 +231,7 @@ def clear_alarm(arguments: argparse.Namespace) -> Outcome:
             arguments.lead,
             arguments.generation,
             arguments.user or _user(),
-            arguments.why,
+            _why(arguments),
         )
     return Outcome([_told(lead)])
 
@@ -257,7 +259,24 @@ def _ledger(arguments: argparse.Namespace) -> Iterator[Ledger]:
         if ledger is None:
             where = f"connection {arguments.ledger_conn_id!r}"
             raise LedgerError(f"{where} holds no ledger yet: the first run or `ledger init` makes it")
+        _check_source(ledger, getattr(arguments, "source", None))
         yield ledger
+
+
+def _check_source(ledger: Ledger, source: str | None) -> None:
+    """Refuse a source that is not there: that a mistyped one has nothing in doubt would be false comfort.
+
+    :raises LedgerError: names those that are.
+    """
+    from airflow_provider_popin.sync.schema import sources
+
+    with ledger.read() as connection:
+        known = sorted(
+            name for (name,) in connection.execute(sources.select().with_only_columns(sources.c.source))
+        )
+    if source is not None and source not in known:
+        there_are = f"it knows {', '.join(known)}" if known else "it knows none yet"
+        raise LedgerError(f"the ledger knows no source {source!r}; {there_are}")
 
 
 @contextmanager
@@ -271,6 +290,15 @@ def _find(conn_id: str) -> Iterator[Ledger | None]:
         engine.dispose()
 
 
+def _ask_popin(conn_id: str) -> tuple[bool, str]:
+    try:
+        with PopinHook(popin_conn_id=conn_id) as hook:
+            _ = hook.settings  # read here, for `test_connection` does not say how to define a connection
+            return hook.test_connection()
+    except expected_errors() as error:
+        return False, explain(error)
+
+
 def _look_at_ledger(conn_id: str) -> tuple[bool, str]:
     try:
         with _find(conn_id) as ledger:
@@ -279,6 +307,13 @@ def _look_at_ledger(conn_id: str) -> tuple[bool, str]:
             return True, f"ledger {ledger.ledger_id}"
     except expected_errors() as error:
         return False, explain(error)
+
+
+def _why(arguments: argparse.Namespace) -> str:
+    why = str(arguments.why).strip()
+    if not why:
+        raise UsageError("--why must say why; it is kept in the ledger")
+    return why
 
 
 def _user() -> str:
