@@ -82,7 +82,7 @@ def _add_server(parser: argparse.ArgumentParser) -> None:
     help_slots = "absolute list instead of hours"
     add("--slot", action="append", metavar="'Thu, 25 Sep 2025 03:15 PM'", help=help_slots)
     add("--slots-file", type=Path, help="the same, one per line")
-    add("--now", type=datetime.fromisoformat, help="stop the clock here (ISO 8601 with offset)")
+    add("--now", type=_instant, help="stop the clock here (ISO 8601 with offset)")
     help_latency = "added to every request (%(default)s)"
     add("--latency-ms", type=float, default=DEFAULTS["latency_ms"], help=help_latency)
     add("--refusal", choices=REFUSALS, default=DEFAULTS["refusal"], help="of taken, past, malformed times")
@@ -142,4 +142,14 @@ def _chance(text: str) -> tuple[str, float]:
 
 def _hours(text: str) -> tuple[time, time]:
     opens, _, closes = text.partition("-")
-    return time.fromisoformat(opens), time.fromisoformat("00:00" if closes == "24:00" else closes)
+    try:
+        return time.fromisoformat(opens), time.fromisoformat("00:00" if closes == "24:00" else closes)
+    except ValueError:
+        raise argparse.ArgumentTypeError("two times of day, like 10:00-22:00") from None
+
+
+def _instant(text: str) -> datetime:
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError("a time in ISO 8601, like 2025-09-24T12:00:00+05:30") from None

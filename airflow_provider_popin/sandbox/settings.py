@@ -72,6 +72,9 @@ class SandboxSettings:
     def __post_init__(self) -> None:
         if not self.allow_remote and not is_loopback(self.host):
             raise ValueError(f"host: {self.host} is not a loopback address; --allow-remote permits it")
+        for name, key in (("api_key", self.api_key), ("token", self.token)):
+            if not key.strip() or not key.isascii() or not key.isprintable():
+                raise ValueError(f"{name}: must be ASCII text that is not empty; no client could send it")
         check_timezone(self.timezone)
         if self.now is not None and self.now.tzinfo is None:
             raise ValueError("now: needs an offset from UTC")

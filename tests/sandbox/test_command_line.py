@@ -73,6 +73,8 @@ def test_every_option(tmp_path: Path) -> None:
         (["--fault", "schedule:gremlins"], "known: "),
         (["--timezone", "Asia/Nowhere"], "timezone"),
         (["--slots-file", "/nonexistent"], "No such file"),
+        (["--api-key", " "], "api_key: must be ASCII text"),
+        (["--token", "é"], "token: must be ASCII text"),
     ],
 )
 def test_unusable_arguments_end_with_2(argv: list[str], why: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -86,14 +88,21 @@ def test_a_taken_port_ends_with_2(capsys: pytest.CaptureFixture[str]) -> None:
     assert "in use" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("argument", [["--hours", "ten"], ["--now", "noon"], ["--refusal", "500"]])
+@pytest.mark.parametrize(
+    ("argument", "why"),
+    [
+        (["--hours", "ten"], "argument --hours: two times of day, like 10:00-22:00"),
+        (["--now", "noon"], "argument --now: a time in ISO 8601"),
+        (["--refusal", "500"], "argument --refusal: invalid choice"),
+    ],
+)
 def test_unreadable_arguments_are_usage_errors(
-    argument: list[str], capsys: pytest.CaptureFixture[str]
+    argument: list[str], why: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as ended:
         main(argument)
     assert ended.value.code == 2
-    assert argument[0] in capsys.readouterr().err
+    assert why in capsys.readouterr().err
 
 
 def test_list_of_faults(capsys: pytest.CaptureFixture[str]) -> None:
