@@ -108,6 +108,17 @@ def test_reader_has_it_installed_connected_and_running_within_40_lines() -> None
     assert f"```python\n{DAGS[0]}```" in first_lines
 
 
+def test_what_a_red_task_says_is_said_somewhere() -> None:
+    table = TEXT.partition("## When a task is red")[2].partition("\n## ")[0]
+    rows = [line.split("|")[1] for line in table.splitlines() if line.startswith("| ")]
+    messages = [message for row in rows for message in re.findall(r"`([^`]+)`", row)]
+    assert len(messages) > 15
+    # As it is written there: in several pieces, and with numbers that are known later.
+    files = (ROOT / "airflow_provider_popin").rglob("*.py")
+    source = re.sub(r'"\s*f?"', "", " ".join(file.read_text("utf-8") for file in files))
+    assert [text for text in messages if re.sub(r"^http_\d+$", "http_{status}", text) not in source] == []
+
+
 def test_promise_is_the_one_that_is_kept() -> None:
     words = " ".join(TEXT.replace("\n>", "\n").split())
     assert (
