@@ -31,6 +31,8 @@ class PopinError(Exception):
     :param retry_after: seconds that Popin asked to wait, not clamped
     :param method: HTTP method of the request, if there was one
     :param path: path of the request below ``/api/v1``
+
+    ``conn_id`` is the Airflow connection that the reason names, if it names one.
     """
 
     def __init__(
@@ -53,6 +55,16 @@ class PopinError(Exception):
         self.retry_after = retry_after
         self.method = method
         self.path = path
+        self.conn_id: str | None = None
+
+    def name_connection(self, conn_id: str) -> None:
+        """Put the connection in front of the reason, unless one is named already.
+
+        :param conn_id: its id.
+        """
+        if self.conn_id is None:
+            self.conn_id = conn_id
+            self.reason = f"connection {conn_id!r}: {self.reason}"
 
     def __str__(self) -> str:
         request = f"{self.method} {self.path}: " if self.method and self.path else ""
@@ -72,6 +84,13 @@ class PopinConfigError(PopinError):
         super().__init__(reason)
         self.conn_id = conn_id
         self.field = field
+
+    def name_connection(self, conn_id: str) -> None:
+        """Name the connection, unless one is named already.
+
+        :param conn_id: its id.
+        """
+        self.conn_id = self.conn_id or conn_id
 
     def __str__(self) -> str:
         where = f"connection {self.conn_id!r}, " if self.conn_id else ""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
@@ -124,26 +125,28 @@ class PopinHook(BaseHook):
         """
         from airflow_provider_popin.client.leads import make_lead
 
-        lead = make_lead(
-            name=name,
-            mobile=mobile,
-            email=email,
-            country=country,
-            group=group,
-            agent=agent,
-            pincode=pincode,
-            native=native,
-            campaign=campaign,
-            default_region=default_region or self.config.default_region,
-        )
-        return self.client.capture(lead)
+        with self._named_errors():
+            lead = make_lead(
+                name=name,
+                mobile=mobile,
+                email=email,
+                country=country,
+                group=group,
+                agent=agent,
+                pincode=pincode,
+                native=native,
+                campaign=campaign,
+                default_region=default_region or self.config.default_region,
+            )
+            return self.client.capture(lead)
 
     def get_slots(self) -> Calendar:
         """Return the free slots, ascending, with the seller's timezone.
 
         :raises PopinError: one of its subclasses says what happened.
         """
-        calendar = self.client.get_slots()
+        with self._named_errors():
+            calendar = self.client.get_slots()
         log_skipped(self.log, calendar)
         return calendar
 
@@ -161,7 +164,8 @@ class PopinHook(BaseHook):
 
         calendar = self.get_slots()
         now = datetime.now(UTC)
-        return resolve_time(time, timezone=calendar.timezone, now=now), calendar.timezone
+        with self._named_errors():
+            return resolve_time(time, timezone=calendar.timezone, now=now), calendar.timezone
 
     def schedule(
         self,
@@ -185,7 +189,8 @@ class PopinHook(BaseHook):
         :raises PopinError: one of its other subclasses says what happened.
         """
         slot, _ = self.find_slot(time)
-        return self.client.schedule(customer_id, slot.time, agent=agent, native=native, url=url)
+        with self._named_errors():
+            return self.client.schedule(customer_id, slot.time, agent=agent, native=native, url=url)
 
     def run(self, method: str, path: str, json: Mapping[str, object] | None = None) -> requests.Response:
         """Send any other request with the connection's credentials, once, and return the answer as it is.
@@ -197,7 +202,8 @@ class PopinHook(BaseHook):
         :raises PopinInputError: the path is not relative.
         :raises PopinError: one of its other subclasses says what happened.
         """
-        return self.client.run(method, path, json=json)
+        with self._named_errors():
+            return self.client.run(method, path, json=json)
 
     def test_connection(self) -> tuple[bool, str]:
         """Ask Popin for its slots, once, and say in words what came of it; for the button in the UI."""
@@ -233,6 +239,17 @@ class PopinHook(BaseHook):
         from airflow_provider_popin.hooks.form import field_behaviour
 
         return field_behaviour(get_provider_info())
+
+    @contextmanager
+    def _named_errors(self) -> Iterator[None]:
+        """Let errors name the connection, so that a task that uses several says which one it was."""
+        from airflow_provider_popin.client.errors import PopinError
+
+        try:
+            yield
+        except PopinError as error:
+            error.name_connection(self.popin_conn_id)
+            raise
 
     def _read(self, connection: Connection) -> PopinConnection:
         settings = read_connection(connection, conn_id=self.popin_conn_id)

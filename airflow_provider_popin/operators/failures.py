@@ -65,8 +65,7 @@ def task_error(error: PopinError, *, conn_id: str, hint: str = "", final: bool |
     named = copy.copy(error)
     # Popin's own sentences end with a full stop.
     named.reason = ". ".join(part for part in (error.reason.rstrip(". "), _remedy(error), hint) if part)
-    if getattr(error, "conn_id", None) is None:
-        named.reason = f"connection {conn_id!r}: {named.reason}"
+    named.name_connection(conn_id)
     return AirflowFailException(str(named)) if (is_final(error) if final is None else final) else named
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import sys
 import types
 from collections.abc import Callable
@@ -14,12 +15,14 @@ from airflow.providers.common.compat.sdk import Connection
 from airflow_provider_popin.client.client import PopinClient
 from airflow_provider_popin.client.errors import (
     PopinConfigError,
+    PopinError,
     PopinInputError,
     PopinOutcomeUnknownError,
 )
 from airflow_provider_popin.get_provider_info import get_provider_info
 from airflow_provider_popin.hooks.connection import EXTRA_FIELDS
 from airflow_provider_popin.hooks.popin import PopinHook
+from airflow_provider_popin.operators.failures import task_error
 from tests.airflow_runs import IS_AIRFLOW_3
 from tests.conftest import API_KEY, SELLER_TOKEN
 from tests.operators.support import ASHA, output
@@ -135,6 +138,37 @@ def test_arguments_are_keywords_only() -> None:
 
 async def test_a_trigger_reads_the_same_settings(hook: PopinHook) -> None:
     assert await PopinHook().get_async_config() == hook.config
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (
+            lambda hook: hook.get_slots(),
+            "GET /external/slots: connection 'popin_default': http_401 (HTTP 401)",
+        ),
+        (
+            lambda hook: hook.capture(name="A", mobile="+1 202 555 0143"),
+            "connection 'popin_default': http_401",
+        ),
+        (
+            lambda hook: hook.capture(name="", mobile="+1 202 555 0143"),
+            "name: connection 'popin_default': is ",
+        ),
+        (lambda hook: hook.schedule(customer_id="MQ==", time="x"), "connection 'popin_default': http_401"),
+        (lambda hook: hook.run("GET", "https://example.com"), "connection 'popin_default': "),
+    ],
+)
+def test_errors_name_the_connection_once(
+    popin_connection: str, sandbox: SandboxServer, call: Callable[[PopinHook], object], said: str
+) -> None:
+    sandbox.set_faults("slots:401", "capture:401")
+    with PopinHook() as hook, pytest.raises(PopinError) as caught:
+        call(hook)
+
+    assert said in str(caught.value)
+    assert str(task_error(caught.value, conn_id="popin_default")).count("popin_default") == 1
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
 
 
 async def test_a_trigger_gets_the_same_error(set_connection: Callable[..., None]) -> None:
