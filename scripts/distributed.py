@@ -144,7 +144,7 @@ def _play(place: Path) -> list[Fact]:
             services=services,
             database=database,
             connections=_connections(place, address, popin.url),
-            variables={"popin_results": (place / "results").as_uri()},
+            variables={"popin_results": f"file://{place / 'results'}"},
             api_port=free_port(),
             redis_port=free_port(),
         )

@@ -7,6 +7,7 @@ they do was deleted, restored from a backup, or is the wrong one.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -154,4 +155,4 @@ def _remedy(source: str) -> str:
 
 
 def _init_command(source: str) -> str:
-    return f"`python -m airflow_provider_popin ledger init --source {source}`"
+    return f"`python -m airflow_provider_popin ledger init --source {shlex.quote(source)}`"

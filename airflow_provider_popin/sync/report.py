@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -130,8 +131,8 @@ class Report:
         return (
             f"{self.in_doubt_this_run} bookings are in doubt (max_in_doubt={settings.max_in_doubt})"
             f"{self._named('in_doubt')}: find out in Popin's dashboard whether each call exists, then say so "
-            f"with `python -m airflow_provider_popin in-doubt resolve --source {settings.source} "
-            "--lead LEAD_ID --outcome booked|not-booked --why TEXT`"
+            "with `python -m airflow_provider_popin in-doubt resolve "
+            f"--source {shlex.quote(settings.source)} --lead LEAD_ID --outcome booked|not-booked --why TEXT`"
         )
 
     def _named(self, problem: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import time
 import uuid
 from collections.abc import Sequence
@@ -202,8 +203,9 @@ class _Booker:
             raise LeadHeldError(
                 f"the booking of {self._who()} is in doubt ({record.reason}), slot {record.slot_time}: "
                 "nothing was sent. Find out in Popin's dashboard whether the call exists, then say so with "
-                f"`python -m airflow_provider_popin in-doubt resolve --source {self._booking.source} "
-                f"--lead {record.lead_id} --outcome booked|not-booked --why TEXT`",
+                "`python -m airflow_provider_popin in-doubt resolve "
+                f"--source {shlex.quote(self._booking.source)} --lead {shlex.quote(record.lead_id)} "
+                "--outcome booked|not-booked --why TEXT`",
                 retry=False,
             )
 

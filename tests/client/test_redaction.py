@@ -20,6 +20,7 @@ from airflow_provider_popin.client.redaction import HIDDEN, VOCABULARY, redact_t
         "The selected customer id is invalid.",
         "customer_id: not found (404)",
         "Unauthenticated.",
+        "Seen in the dashboard, the customer confirmed it twice.",
     ],
 )
 def test_ordinary_error_texts_stay(text: str) -> None:

@@ -81,7 +81,7 @@ class TestLocal:
     @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="needs a folder that takes no file")
     def test_a_folder_that_takes_no_file_is_found_out_before_the_run(self) -> None:
         results = ResultsFile(ObjectStoragePath("/proc"), run="self/task", try_number=1)
-        with pytest.raises(OSError, match="/proc/self/task"):
+        with pytest.raises(AirflowException, match="results_path: /proc/self/task cannot be written"):
             results.prepare()
 
 

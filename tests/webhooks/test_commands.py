@@ -10,9 +10,10 @@ import pytest
 
 from airflow_provider_popin import cli
 from airflow_provider_popin.hooks.ledger import open_ledger
+from airflow_provider_popin.sync import guards
 from airflow_provider_popin.sync.ledger import Ledger
 from tests.privacy import assert_no_personal_data
-from tests.sync.ledgers import record
+from tests.sync.ledgers import ACCOUNT, record
 from tests.webhooks.deliveries import (
     PERSON,
     SLOT,
@@ -82,6 +83,8 @@ def test_strangers_are_listed_apart(ledger: Ledger, capsys: pytest.CaptureFixtur
 
 
 def test_alarms(ledger: Ledger, capsys: pytest.CaptureFixture[str]) -> None:
+    with ledger.write() as connection:
+        guards.register(connection, account=ACCOUNT, source=SOURCE, lead_id_column="Id")
     key = customer_lead(ledger, "booked")
     told(ledger, scheduled(SLOT + 3_600))
     (row,) = run_json(capsys, "alarms", "list", "--source", SOURCE)
