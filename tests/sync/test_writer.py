@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import pytest
 import sqlalchemy as sa
@@ -18,7 +19,7 @@ from airflow_provider_popin.sync import ledger as ledger_module
 from airflow_provider_popin.sync.errors import LedgerError
 from airflow_provider_popin.sync.events import Answer
 from airflow_provider_popin.sync.ledger import Ledger, LedgerUnreachableError
-from airflow_provider_popin.sync.writer import MOST_EVENTS, Writer
+from airflow_provider_popin.sync.writer import ANSWERS_AT_ONCE, MOST_EVENTS, Writer
 from tests.sync.ledgers import (
     ACCOUNT,
     Database,
@@ -91,6 +92,18 @@ class TestGroups:
             assert commits.count == 2
         assert [accepted for accepted, _ in answers] == [True] * 20
         assert all(record(ledger, key).capture_state == "sending" for key in keys)
+
+    async def test_answers_are_given_a_few_in_each_turn_of_the_loop(self, ledger: Ledger) -> None:
+        keys = [add_lead(ledger, f"L{number}") for number in range(20)]
+        given: list[int] = []
+        async with writing(ledger) as writer:
+            async with busy(writer):
+                waiting = [writer.apply(capture_intent(key)) for key in keys]
+            while not given or given[-1] < len(keys):
+                await asyncio.sleep(0)
+                given.append(sum(answer.done() for answer in waiting))
+        steps = [after - before for before, after in pairwise(given)]
+        assert 0 < max(steps) <= ANSWERS_AT_ONCE
 
     async def test_an_outcome_and_the_next_intent_share_one_commit(self, ledger: Ledger) -> None:
         done, following = lead_in(ledger, "sending", "L1"), lead_in(ledger, "planned", "L2", seat=2)
