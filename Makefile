@@ -17,8 +17,9 @@ PYTHON_FOR_2 = $(shell bash scripts/python_for_airflow_2.sh "$(PYTHON)")
 QUICK ?=
 # Options for pytest: make test PYTEST='-k slots -x'
 PYTEST ?=
-# As many processes as cores, within reason: each one has an Airflow and a Postgres of its own.
-PARALLEL := --numprocesses auto --maxprocesses 4 --dist worksteal
+# Processes wait for servers half of their time, so more of them than cores; each has an Airflow and a Postgres of its
+# own, so not many more.
+PARALLEL := --numprocesses 4 --dist worksteal
 # make demo LEADS=leads.csv FIELD_MAP='{"lead_id": "Id", "name": "Name", "mobile": ["Phone 1", "Phone 2"]}' REGION=US
 LEADS ?=
 FIELD_MAP ?=
