@@ -8,7 +8,7 @@ from datetime import date
 
 import pytest
 
-from airflow_provider_popin.plugins.page import overview, rendering, telling
+from airflow_provider_popin.plugins.page import formats, overview, telling
 from airflow_provider_popin.webhooks.figures import FunnelDay, SlotUse
 from airflow_provider_popin.webhooks.queries import LeadView, lead_history
 from airflow_provider_popin.webhooks.views import Note
@@ -175,30 +175,30 @@ def test_doubts_and_alarms_in_words(site: Site) -> None:
 @pytest.mark.parametrize(
     ("written", "expected"),
     [
-        (rendering.number(1_234_567), "1,234,567"),
-        (rendering.number(None), "\N{EN DASH}"),
-        (rendering.percent(1, 3), "33 %"),
-        (rendering.percent(1, 1000), "< 1 %"),
-        (rendering.percent(999, 1000), "> 99 %"),
-        (rendering.percent(0, 5), "0 %"),
-        (rendering.percent(5, 5), "100 %"),
-        (rendering.percent(5, 0), "\N{EN DASH}"),
-        (rendering.instant(1_900_000_800), "17 Mar 2030, 18:00 UTC"),
-        (rendering.instant(None), "\N{EN DASH}"),
-        (rendering.iso(1_900_000_800.7), "2030-03-17T18:00:00+00:00"),
-        (rendering.ago(100, 130), "just now"),
-        (rendering.ago(0, 300), "5 min ago"),
-        (rendering.ago(0, 7200), "2 h ago"),
-        (rendering.ago(0, 86_400 * 3), "3 days ago"),
-        (rendering.ago(None, 1), "\N{EN DASH}"),
-        (rendering.duration(4.23), "4.2 s"),
-        (rendering.duration(200), "3 min 20 s"),
-        (rendering.duration(7500), "2 h 5 min"),
-        (rendering.duration(None), "\N{EN DASH}"),
-        (rendering.words("phone_no_region"), "phone no region"),
-        (rendering.words(None), "\N{EN DASH}"),
-        (rendering.day(date(2026, 11, 23)), "Mon 23 Nov 2026"),
-        (rendering.short_day(date(2026, 11, 23)), "23 Nov"),
+        (formats.number(1_234_567), "1,234,567"),
+        (formats.number(None), "\N{EN DASH}"),
+        (formats.percent(1, 3), "33 %"),
+        (formats.percent(1, 1000), "< 1 %"),
+        (formats.percent(999, 1000), "> 99 %"),
+        (formats.percent(0, 5), "0 %"),
+        (formats.percent(5, 5), "100 %"),
+        (formats.percent(5, 0), "\N{EN DASH}"),
+        (formats.instant(1_900_000_800), "17 Mar 2030, 18:00 UTC"),
+        (formats.instant(None), "\N{EN DASH}"),
+        (formats.iso(1_900_000_800.7), "2030-03-17T18:00:00+00:00"),
+        (formats.ago(100, 130), "just now"),
+        (formats.ago(0, 300), "5 min ago"),
+        (formats.ago(0, 7200), "2 h ago"),
+        (formats.ago(0, 86_400 * 3), "3 days ago"),
+        (formats.ago(None, 1), "\N{EN DASH}"),
+        (formats.duration(4.23), "4.2 s"),
+        (formats.duration(200), "3 min 20 s"),
+        (formats.duration(7500), "2 h 5 min"),
+        (formats.duration(None), "\N{EN DASH}"),
+        (formats.words("phone_no_region"), "phone no region"),
+        (formats.words(None), "\N{EN DASH}"),
+        (formats.day(date(2026, 11, 23)), "Mon 23 Nov 2026"),
+        (formats.short_day(date(2026, 11, 23)), "23 Nov"),
         (telling.local("2026-11-25T15:15:00"), "Wed 25 Nov 2026, 15:15"),
         (telling.local(None), "\N{EN DASH}"),
         (telling.zone("2026-11-25T15:15:00+05:30"), "UTC+05:30"),
@@ -221,7 +221,7 @@ def test_how_things_are_written(written: str, expected: str) -> None:
 )
 def test_the_timezone_of_airflow(monkeypatch: pytest.MonkeyPatch, configured: str, shown: str) -> None:
     monkeypatch.setenv("AIRFLOW__CORE__DEFAULT_TIMEZONE", configured)
-    assert rendering.display_timezone() == shown
+    assert formats.display_timezone() == shown
 
 
 def test_the_chart_library_is_what_npm_has() -> None:

@@ -8,7 +8,8 @@
 ``overview``     what the first page shows
 ``lists``        the longer lists, page by page, and one lead's history
 ``actions``      resolve, dismiss, clear: shown, confirmed, done, recorded with the user's name
-``rendering``    templates, and how numbers and times are written
+``formats``      how numbers, times and codes are written
+``rendering``    templates
 ``templates/``   Jinja2; every text is escaped
 ``static/``      one style sheet, two small scripts, and Chart.js as its authors publish it
 ===============  =======================================================================

@@ -8,8 +8,8 @@ from typing import Annotated
 from fastapi import Depends, Query, Request
 
 from airflow_provider_popin.plugins.page.access import Visitor, visitor
+from airflow_provider_popin.plugins.page.formats import query
 from airflow_provider_popin.plugins.page.ledgers import Ledgers, OpenLedger, TroubleError, connection_ids
-from airflow_provider_popin.plugins.page.rendering import query
 from airflow_provider_popin.sync.ledger import Ledger
 
 _FIRST_STEPS = (

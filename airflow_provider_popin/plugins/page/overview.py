@@ -13,8 +13,9 @@ from zoneinfo import ZoneInfo
 from fastapi import APIRouter, Depends
 from fastapi.responses import HTMLResponse
 
+from airflow_provider_popin.plugins.page.formats import display_timezone
 from airflow_provider_popin.plugins.page.frame import Page, page
-from airflow_provider_popin.plugins.page.rendering import display_timezone, render
+from airflow_provider_popin.plugins.page.rendering import render
 from airflow_provider_popin.webhooks import figures, queries
 from airflow_provider_popin.webhooks.figures import FunnelDay, SlotUse
 

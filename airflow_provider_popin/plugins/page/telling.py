@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from airflow_provider_popin.plugins.page.rendering import NOTHING, clock_time, words
+from airflow_provider_popin.plugins.page.formats import NOTHING, clock_time, words
 from airflow_provider_popin.webhooks.queries import EventView, LeadView, Note
 
 # What is noted with a lead, see ``sync.states``; other codes are told as they are.
