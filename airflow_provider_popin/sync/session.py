@@ -46,6 +46,8 @@ LEASE_SECONDS = 90.0
 RENEW_SECONDS = 20.0
 # Rows that are admitted in one transaction: while it lasts, no answer is committed and every worker waits.
 ADMIT_CHUNK = 64
+# So many rows make a new ledger large enough to be worth counting.
+STATISTICS_AFTER = 1_000
 
 # Applies a batch of what webhooks told, in the given transaction; True where more is waiting. The sync knows
 # nothing else of webhooks: see `webhooks.processing.take_evidence`.
@@ -87,6 +89,7 @@ class Session:
         self._account = config.account_key
         self._sending = Sending(str(uuid.uuid4()), run.dag_run, config.timeout_seconds)
         self._resends: list[int] = []
+        self._rows_taken = 0
         self._limit = Limit(settings.limit)
         self._desk = CaptureDesk(books=settings.books, on_done=lambda _, event: progress.settled(event))
         self._heartbeat: asyncio.Task[None] | None = None
@@ -150,6 +153,9 @@ class Session:
         admitted: list[Admitted] = []
         for chunk in chunks(rows, ADMIT_CHUNK):
             admitted += await self._take(chunk)
+        before, self._rows_taken = self._rows_taken, self._rows_taken + len(rows)
+        if before < STATISTICS_AFTER <= self._rows_taken:
+            await self._writer.call(ledger_queries.gather_statistics)
         return admitted
 
     async def _take(self, rows: Sequence[Row]) -> list[Admitted]:

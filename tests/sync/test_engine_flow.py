@@ -9,14 +9,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
-from airflow_provider_popin.sync import ledger_queries
+from airflow_provider_popin.sync import ledger_queries, session
 from airflow_provider_popin.sync.engine import LeadSync
 from airflow_provider_popin.sync.errors import SyncStoppedError
 from airflow_provider_popin.sync.settings import RunIdentity
 from airflow_provider_popin.sync.write_back import WriteBackError
 from tests.faults import conftest as fixtures
-from tests.faults.conftest import MakeWorld
+from tests.faults.conftest import MakeWorld, on_each_database
 from tests.faults.invariants import check_invariants
 from tests.faults.people import Row, lead_row
 from tests.faults.world import SOURCE, Run, kept_logs
@@ -91,6 +92,22 @@ def test_where_results_cannot_be_written_doubts_are_named_and_the_ledger_keeps_i
     assert kept is not None
     assert (kept["results"]["booked"], kept["results"]["in_doubt"]) == (2, 1)
     assert kept["ledger_sequence"] == 2
+
+
+@on_each_database
+def test_a_new_ledger_on_postgres_gets_statistics(
+    make_world: MakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without them Postgres reads the whole source for every chunk of rows."""
+    monkeypatch.setattr(session, "STATISTICS_AFTER", 5)
+    world = make_world(8)
+
+    assert world.run().counts() == {"booked": 8}
+
+    if world.ledger_url.startswith("postgresql"):
+        with world.open_ledger().read() as connection:
+            counted = "SELECT reltuples FROM pg_class WHERE oid = CAST('popin_leads' AS regclass)"
+            assert connection.execute(sa.text(counted)).scalar() == 8
 
 
 def test_a_doubt_is_named_the_moment_the_ledger_has_it(make_world: MakeWorld) -> None:
