@@ -168,7 +168,10 @@ def _child(task: Task) -> int:
     logging.getLogger("airflow_provider_popin").setLevel(logging.DEBUG)
 
     def write(lines: Iterable[Mapping[str, object]]) -> str:
-        (folder / "results.json").write_text(json.dumps(list(lines)))
+        # Complete or absent, like the real ones: it may be killed in the middle of writing.
+        unfinished = folder / "results.unfinished"
+        unfinished.write_text(json.dumps(list(lines)))
+        unfinished.replace(folder / "results.json")
         return "results.json"
 
     sync = LeadSync(
