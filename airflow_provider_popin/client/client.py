@@ -28,7 +28,7 @@ from airflow_provider_popin.client.retrying import MAX_RETRY_AFTER_SECONDS, Retr
 
 if TYPE_CHECKING:
     # Costs a quarter of a second to import, and only triggers and the lead sync have use for it.
-    from airflow_provider_popin.client.aiohttp_sender import AiohttpSender
+    from airflow_provider_popin.client.async_sender import AsyncSender
 
 # run() may fetch what Popin documents elsewhere, exports for example.
 _MAX_FREE_BODY_BYTES = 64 * 1024 * 1024
@@ -155,7 +155,7 @@ class PopinClient:
             self._sleep(wait)
 
 
-async def fetch_calendar(sender: AiohttpSender, config: ClientConfig) -> Calendar:
+async def fetch_calendar(sender: AsyncSender, config: ClientConfig) -> Calendar:
     """The free slots, from an event loop, with retries.
 
     :param sender: an open one

@@ -132,8 +132,16 @@ def url(config: ClientConfig, request: Request) -> str:
     :param config: whose host
     :param request: what is asked
     """
+    return api_url(config) + request.path
+
+
+def api_url(config: ClientConfig) -> str:
+    """What all URLs begin with, without a slash at its end.
+
+    :param config: whose host
+    """
     base = config.base_url
-    return f"{base if base.endswith(API_PATH) else base + API_PATH}{request.path}"
+    return base if base.endswith(API_PATH) else base + API_PATH
 
 
 def _is_text(value: object) -> bool:

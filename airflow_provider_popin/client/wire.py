@@ -56,7 +56,7 @@ class SendGate:
 
     def is_late(self) -> bool:
         """Whether the time to send is over by now."""
-        return self._not_after is not None and boot_seconds() > self._not_after
+        return is_late(self._not_after)
 
     def open(self) -> None:
         """Let the body out.
@@ -79,6 +79,14 @@ class SendGate:
         with self._lock:
             self._shut = True
             return self._sent
+
+
+def is_late(not_after: float | None) -> bool:
+    """Whether a body must not be written any more.
+
+    :param not_after: value of :func:`~.clock.boot_seconds`, None for no limit
+    """
+    return not_after is not None and boot_seconds() > not_after
 
 
 def unpack(body: bytes, encoding: str | None, max_bytes: int = MAX_BODY_BYTES) -> bytes | str:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from datetime import UTC, datetime, timedelta
 
-from airflow_provider_popin.client.aiohttp_sender import AiohttpSender
+from airflow_provider_popin.client.async_sender import AsyncSender
 from airflow_provider_popin.client.client import fetch_calendar
 from airflow_provider_popin.client.config import ClientConfig
 from airflow_provider_popin.client.errors import PopinAccessError, PopinError
@@ -33,7 +33,7 @@ class CalendarKeeper:
     def __init__(
         self,
         *,
-        sender: AiohttpSender,
+        sender: AsyncSender,
         config: ClientConfig,
         switch: StopSwitch,
         min_notice: timedelta,

@@ -19,7 +19,7 @@ from typing import Protocol, TypeVar
 
 from sqlalchemy.engine import Connection
 
-from airflow_provider_popin.client.aiohttp_sender import AiohttpSender
+from airflow_provider_popin.client.async_sender import AsyncSender
 from airflow_provider_popin.client.clock import boot_seconds
 from airflow_provider_popin.client.config import ClientConfig
 from airflow_provider_popin.client.limits import RateLimiter
@@ -98,7 +98,7 @@ class ExchangeLoop:
     def __init__(
         self,
         *,
-        sender: AiohttpSender,
+        sender: AsyncSender,
         ledger: Ledger,
         account: str,
         writer: Writer,

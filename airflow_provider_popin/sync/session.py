@@ -10,7 +10,7 @@ from functools import partial
 
 from sqlalchemy.engine import Connection
 
-from airflow_provider_popin.client.aiohttp_sender import AiohttpSender
+from airflow_provider_popin.client.async_sender import AsyncSender
 from airflow_provider_popin.client.config import ClientConfig
 from airflow_provider_popin.client.errors import PopinError
 from airflow_provider_popin.client.limits import limiter_for
@@ -106,7 +106,7 @@ class Session:
         """
         self._under_way = asyncio.current_task()
         self._switch.attach()
-        self._sender = AiohttpSender(self._config)
+        self._sender = AsyncSender(self._config)
         await self._sender.__aenter__()
         self._writer = Writer(self._ledger, self._account)
         limiter = limiter_for(self._config)

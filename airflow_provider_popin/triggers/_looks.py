@@ -86,11 +86,11 @@ class _Watch:
         return None
 
     async def _look(self) -> Look:
-        from airflow_provider_popin.client.aiohttp_sender import AiohttpSender
+        from airflow_provider_popin.client.async_sender import AsyncSender
         from airflow_provider_popin.client.client import fetch_calendar
 
         config = await self._hook.get_async_config()
-        async with AiohttpSender(config) as sender:
+        async with AsyncSender(config) as sender:
             return Look(config.account_key, await fetch_calendar(sender, config))
 
     def _failed(self, error: Exception, text: str, *, permanent: bool = False, asked: float = 0.0) -> None:

@@ -16,7 +16,7 @@ from airflow_provider_popin.hooks.popin import PopinHook, log_skipped
 from airflow_provider_popin.operators.failures import task_error
 
 if TYPE_CHECKING:
-    from airflow_provider_popin.client.aiohttp_sender import AiohttpSender
+    from airflow_provider_popin.client.async_sender import AsyncSender
     from airflow_provider_popin.client.config import ClientConfig
 
 # A sensor may be told to poke without a pause; the triggerer serves others too.
@@ -107,7 +107,7 @@ class PopinSlotAvailabilityTrigger(BaseTrigger):
             yield TriggerEvent({"status": "timeout"})  # type: ignore[no-untyped-call]
 
     async def _wait(self) -> dict[str, object]:
-        from airflow_provider_popin.client.aiohttp_sender import AiohttpSender
+        from airflow_provider_popin.client.async_sender import AsyncSender
 
         try:
             config = await PopinHook(popin_conn_id=self.popin_conn_id).get_async_config()
@@ -115,10 +115,10 @@ class PopinSlotAvailabilityTrigger(BaseTrigger):
             return _failure(error, retry=False)
         except PopinConfigError as error:
             return _failure(task_error(error, conn_id=self.popin_conn_id), retry=False)
-        async with AiohttpSender(config) as sender:
+        async with AsyncSender(config) as sender:
             return await self._look_until_found(sender, config)
 
-    async def _look_until_found(self, sender: AiohttpSender, config: ClientConfig) -> dict[str, object]:
+    async def _look_until_found(self, sender: AsyncSender, config: ClientConfig) -> dict[str, object]:
         from airflow_provider_popin.client.client import fetch_calendar
 
         window, failures = self._window(), 0

@@ -10,7 +10,7 @@ from typing import Protocol
 
 import uvloop
 
-from airflow_provider_popin.client.aiohttp_sender import AiohttpSender
+from airflow_provider_popin.client.async_sender import AsyncSender
 from airflow_provider_popin.client.config import ClientConfig
 from airflow_provider_popin.client.exchange import Exchange, Request
 from airflow_provider_popin.client.leads import make_lead
@@ -87,7 +87,7 @@ async def _send_all(
     config: ClientConfig, steps: tuple[Request | threading.Event, ...], not_after: float | None
 ) -> list[Exchange]:
     exchanges = []
-    async with AiohttpSender(config) as sender:
+    async with AsyncSender(config) as sender:
         for step in steps:
             if isinstance(step, Request):
                 exchanges.append(await sender.send(step, not_after=not_after))
@@ -96,13 +96,13 @@ async def _send_all(
     return exchanges
 
 
-def send_with_aiohttp(
+def send_with_async(
     config: ClientConfig, *steps: Request | threading.Event, not_after: float | None = None
 ) -> list[Exchange]:
     return asyncio.run(_send_all(config, steps, not_after), debug=True)
 
 
-def send_with_aiohttp_on_uvloop(
+def send_with_async_on_uvloop(
     config: ClientConfig, *steps: Request | threading.Event, not_after: float | None = None
 ) -> list[Exchange]:
     """As the lead sync does."""
@@ -110,10 +110,10 @@ def send_with_aiohttp_on_uvloop(
         return runner.run(_send_all(config, steps, not_after))
 
 
-def send_with_aiohttp_in_thread(
+def send_with_async_in_thread(
     config: ClientConfig, *steps: Request | threading.Event, not_after: float | None = None
 ) -> list[Exchange]:
-    return in_thread(lambda: send_with_aiohttp(config, *steps, not_after=not_after))
+    return in_thread(lambda: send_with_async(config, *steps, not_after=not_after))
 
 
 def in_thread(call: Callable[[], list[Exchange]]) -> list[Exchange]:
@@ -126,8 +126,8 @@ def in_thread(call: Callable[[], list[Exchange]]) -> list[Exchange]:
 
 SENDERS = {
     "requests": send_with_requests,
-    "aiohttp": send_with_aiohttp,
-    "aiohttp-in-thread": send_with_aiohttp_in_thread,
-    "aiohttp-on-uvloop": send_with_aiohttp_on_uvloop,
+    "async": send_with_async,
+    "async-in-thread": send_with_async_in_thread,
+    "async-on-uvloop": send_with_async_on_uvloop,
 }
 SLOTS = build_slots()

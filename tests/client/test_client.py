@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 
 from airflow_provider_popin.client import errors
-from airflow_provider_popin.client.aiohttp_sender import AiohttpSender
+from airflow_provider_popin.client.async_sender import AsyncSender
 from airflow_provider_popin.client.client import PopinClient, fetch_calendar
 from airflow_provider_popin.client.config import ClientConfig
 from airflow_provider_popin.client.models import Calendar, Customer, ScheduledCall
@@ -243,7 +243,7 @@ class TestFetchCalendar:
 
     def fetch(self, config: ClientConfig) -> Calendar:
         async def fetch() -> Calendar:
-            async with AiohttpSender(config) as sender:
+            async with AsyncSender(config) as sender:
                 return await fetch_calendar(sender, config)
 
         return asyncio.run(fetch())
@@ -270,7 +270,7 @@ class TestFetchCalendar:
             config = replace(a_config(server.url, seller_token="loop-rate"), requests_per_second=20)
 
             async def twice() -> float:
-                async with AiohttpSender(config) as sender:
+                async with AsyncSender(config) as sender:
                     began = asyncio.get_running_loop().time()
                     await fetch_calendar(sender, config)
                     await fetch_calendar(sender, config)

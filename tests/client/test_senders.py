@@ -496,7 +496,7 @@ def test_proxy_of_the_environment(send: Send, scheme: str, monkeypatch: pytest.M
 @pytest.mark.parametrize("proxy", ["http://:1", "socks5://127.0.0.1:1"])
 def test_unusable_proxy_of_the_environment(send: Send, proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", proxy)
-    if send is SENDERS["aiohttp-in-thread"]:
+    if send is SENDERS["async-in-thread"]:
         return
     with pytest.raises(PopinConfigError) as caught:
         send(a_config("http://popin.invalid"), a_schedule())
@@ -507,7 +507,7 @@ def test_unusable_proxy_of_the_environment(send: Send, proxy: str, monkeypatch: 
 
 
 def test_missing_ca_bundle(send: Send, tmp_path: Path) -> None:
-    if send is SENDERS["aiohttp-in-thread"]:
+    if send is SENDERS["async-in-thread"]:
         return
     with pytest.raises(PopinConfigError) as caught:
         send(a_config("https://127.0.0.1:1", verify=str(tmp_path / "none.pem")), a_schedule())

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from airflow_provider_popin.client.aiohttp_sender import AiohttpSender
+from airflow_provider_popin.client.async_sender import AsyncSender
 from airflow_provider_popin.client.errors import PopinConfigError
 from airflow_provider_popin.client.exchange import Exchange, Failure, Reply
 from airflow_provider_popin.client.requests_sender import RequestsSender
@@ -29,17 +29,16 @@ from tests.client.raw_server import Peer, RawServer
 from tests.client.support import (
     SCHEDULE_BODY,
     SLOTS,
-    SLOTS_BODY,
     Send,
     a_capture,
     a_config,
     a_schedule,
-    send_with_aiohttp,
-    send_with_aiohttp_on_uvloop,
+    send_with_async,
+    send_with_async_on_uvloop,
     send_with_requests,
 )
 
-both = pytest.mark.parametrize("send", [send_with_requests, send_with_aiohttp, send_with_aiohttp_on_uvloop])
+both = pytest.mark.parametrize("send", [send_with_requests, send_with_async, send_with_async_on_uvloop])
 
 
 def answer(peer: Peer) -> None:
@@ -196,15 +195,15 @@ def test_requests_sender_is_thread_safe() -> None:
     assert all(isinstance(exchange, Reply) for exchange in exchanges)
 
 
-async def test_aiohttp_sender_runs_many_at_once() -> None:
+async def test_async_sender_runs_many_at_once() -> None:
     with RawServer(answer) as server:
-        async with AiohttpSender(a_config(server.url)) as sender:
+        async with AsyncSender(a_config(server.url)) as sender:
             requests = [a_schedule() if number % 2 else a_capture() for number in range(40)]
             exchanges = await asyncio.gather(*(sender.send(request) for request in requests))
     assert all(isinstance(exchange, Reply) for exchange in exchanges)
 
 
-async def test_aiohttp_cancelled_before_the_connection_sends_nothing(
+async def test_async_cancelled_before_the_connection_sends_nothing(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.DEBUG)
@@ -214,7 +213,7 @@ async def test_aiohttp_cancelled_before_the_connection_sends_nothing(
         seen.append(peer.wait_for_end())
 
     with RawServer(script) as server:
-        async with AiohttpSender(a_config(server.url)) as sender:
+        async with AsyncSender(a_config(server.url)) as sender:
             task = asyncio.create_task(sender.send(a_schedule()))
             await asyncio.sleep(0)
             task.cancel()
@@ -225,7 +224,7 @@ async def test_aiohttp_cancelled_before_the_connection_sends_nothing(
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
-async def test_aiohttp_cancelled_after_the_body(caplog: pytest.LogCaptureFixture) -> None:
+async def test_async_cancelled_after_the_body(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     read = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -236,7 +235,7 @@ async def test_aiohttp_cancelled_after_the_body(caplog: pytest.LogCaptureFixture
         peer.wait_for_end()
 
     with RawServer(script) as server:
-        async with AiohttpSender(a_config(server.url)) as sender:
+        async with AsyncSender(a_config(server.url)) as sender:
             task = asyncio.create_task(sender.send(a_schedule()))
             await asyncio.wait_for(read.wait(), 5)
             task.cancel()
@@ -245,29 +244,14 @@ async def test_aiohttp_cancelled_after_the_body(caplog: pytest.LogCaptureFixture
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
-async def test_aiohttp_outside_of_its_context() -> None:
-    sender = AiohttpSender(a_config("http://127.0.0.1:1"))
+async def test_async_outside_of_its_context() -> None:
+    sender = AsyncSender(a_config("http://127.0.0.1:1"))
     with pytest.raises(RuntimeError, match="context manager"):
         await sender.send(SLOTS)
     async with sender:
         pass
     with pytest.raises(RuntimeError, match="context manager"):
         await sender.send(SLOTS)
-
-
-async def test_aiohttp_remembers_few_urls(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("airflow_provider_popin.client.aiohttp_sender._MAX_URLS", 1)
-
-    def script(peer: Peer) -> None:
-        while True:
-            peer.read_request()
-            peer.reply(SLOTS_BODY)
-
-    with RawServer(script) as server:
-        async with AiohttpSender(a_config(server.url)) as sender:
-            for request in (SLOTS, a_capture(), SLOTS):
-                assert isinstance(await sender.send(request), Reply)
-            assert len(sender._urls) == 1
 
 
 class TestSendGate:

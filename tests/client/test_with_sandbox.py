@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from airflow_provider_popin.client import errors
-from airflow_provider_popin.client.aiohttp_sender import AiohttpSender
+from airflow_provider_popin.client.async_sender import AsyncSender
 from airflow_provider_popin.client.client import PopinClient, fetch_calendar
 from airflow_provider_popin.client.config import ClientConfig
 from airflow_provider_popin.client.leads import make_lead
@@ -87,7 +87,7 @@ def test_unknown_customer_is_refused(client: PopinClient) -> None:
 
 async def test_both_senders_read_the_same_calendar(client: PopinClient, sandbox: SandboxServer) -> None:
     config = config_for(sandbox)
-    async with AiohttpSender(config) as sender:
+    async with AsyncSender(config) as sender:
         assert await fetch_calendar(sender, config) == client.get_slots()
 
 

@@ -16,7 +16,7 @@ from unittest import mock
 
 from sqlalchemy.engine import Connection
 
-from airflow_provider_popin.client.aiohttp_sender import AiohttpSender
+from airflow_provider_popin.client.async_sender import AsyncSender
 from airflow_provider_popin.client.exchange import Exchange, Request
 from airflow_provider_popin.sync import guards, ledger_queries
 from airflow_provider_popin.sync.events import Event, Intent, Record, Released, Settled
@@ -67,7 +67,7 @@ class _Patches:
         yield Ledger, "write", self._write(Ledger.write)
         yield Ledger, "apply", self._apply(Ledger.apply)
         yield KnownRecords, "apply", self._apply_to_known(KnownRecords.apply)
-        yield AiohttpSender, "send", self._send(AiohttpSender.send)
+        yield AsyncSender, "send", self._send(AsyncSender.send)
         for module, names in _WRITES.items():
             for name in names:
                 yield module, name, self._noted(name, getattr(module, name))
@@ -126,9 +126,7 @@ class _Patches:
         return noted
 
     def _send(self, real: Any) -> Any:
-        async def send(
-            sender: AiohttpSender, request: Request, *, not_after: float | None = None
-        ) -> Exchange:
+        async def send(sender: AsyncSender, request: Request, *, not_after: float | None = None) -> Exchange:
             self._reach(f"{request.endpoint}:unsent")
             exchange: Exchange = await real(sender, request, not_after=not_after)
             self._reach(f"{request.endpoint}:answered")

@@ -18,9 +18,11 @@ MODULES = (
 
 # Their cost is tens to hundreds of milliseconds each; they are imported where they are used.
 HEAVY = (
+    "aiohappyeyeballs",
     "aiohttp",
     "asgiref.sync",
     "flask_appbuilder",
+    "httptools",
     "openlineage",
     "phonenumbers",
     "requests",

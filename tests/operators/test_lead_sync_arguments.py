@@ -150,7 +150,7 @@ def test_parsing_a_dag_imports_no_database_and_no_http_client() -> None:
         "PopinLeadSyncOperator(task_id='t', source='s', path='/a.csv', write_back_conn_id='c',"
         " write_back_sql='UPDATE t SET a = :state WHERE id = :lead_id')\n"
         "new = {name.split('.')[0] for name in set(sys.modules) - before}\n"
-        "print(sorted(new & {'sqlalchemy', 'aiohttp', 'phonenumbers', 'tenacity', 'requests', 'fsspec'}))\n"
+        "print(sorted(new & {'sqlalchemy', 'httptools', 'phonenumbers', 'tenacity', 'requests', 'fsspec'}))\n"
     )
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=False

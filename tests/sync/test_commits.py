@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import pytest
 import sqlalchemy as sa
 
-from airflow_provider_popin.client.aiohttp_sender import AiohttpSender
+from airflow_provider_popin.client.async_sender import AsyncSender
 from airflow_provider_popin.client.config import ClientConfig
 from airflow_provider_popin.client.leads import make_lead
 from airflow_provider_popin.client.limits import RateLimiter
@@ -94,7 +94,7 @@ async def between(ledger: Ledger) -> AsyncIterator[Between]:
     switch, writer = StopSwitch(), Writer(ledger, ACCOUNT)
     switch.attach()
     loop = ExchangeLoop(
-        sender=AiohttpSender(config),
+        sender=AsyncSender(config),
         ledger=ledger,
         account=ACCOUNT,
         writer=writer,
