@@ -89,7 +89,7 @@ class BookingDesk:
         return self.became_in_doubt > self._max_in_doubt
 
     async def book(self, waiting: Sequence[Waiting], resends: Sequence[int]) -> None:
-        """Book everybody who can be booked.
+        """Book everybody who can be booked, on the slots that the keeper has just read.
 
         :param waiting: captured leads that this run has claimed; keys are ledger record ids
         :param resends: records in doubt that are sent once more, to the same slot
@@ -103,7 +103,6 @@ class BookingDesk:
             fresh.cancel()
 
     async def _book(self, waiting: Sequence[Waiting], resends: Sequence[int]) -> None:
-        await self._keeper.refresh()
         if resends:
             await self._send(self._resend_jobs(resends))
         for _ in range(MAX_ROUNDS):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from datetime import UTC, datetime, timedelta
 
 from airflow_provider_popin.client.async_sender import AsyncSender
 from airflow_provider_popin.client.client import fetch_calendar
+from airflow_provider_popin.client.clock import boot_seconds
 from airflow_provider_popin.client.config import ClientConfig
 from airflow_provider_popin.client.errors import PopinAccessError, PopinError
 from airflow_provider_popin.client.models import Calendar, Slot
@@ -44,7 +46,12 @@ class CalendarKeeper:
         self._min_notice = min_notice
         self._closed: set[datetime] = set()
         self._open: frozenset[datetime] = frozenset()
+        self._read_at = -math.inf
         self.calendar: Calendar | None = None
+
+    def age_seconds(self) -> float:
+        """How long ago the calendar was asked for; infinite if it never was."""
+        return boot_seconds() - self._read_at
 
     async def refresh(self) -> Calendar:
         """Read the calendar now, under the connection's rate limit.
@@ -52,10 +59,12 @@ class CalendarKeeper:
         :raises PopinError: not to be had, after retries
         :raises SyncStoppedError: the process is about to be killed
         """
+        asked_at = boot_seconds()
         calendar = await self._switch.unless_hurried(fetch_calendar(self._sender, self._config))
         for reason in calendar.skipped if self.calendar is None else ():
             log.warning("Part of Popin's slot list was skipped: %s", reason)
         self.calendar = calendar
+        self._read_at = asked_at
         self._open = frozenset(slot.start for slot in calendar.slots)
         return calendar
 

@@ -160,7 +160,7 @@ class LeadSync:
                 )
                 thread.call(session.finish_captures())
                 if self._settings.books:
-                    self._count_absent(ledger, spool, report, thread, session)
+                    self._count_absent(ledger, spool, report, thread, session, situation.owner)
                     if not self._switch.stopped:
                         thread.call(session.book())
             except BaseException as error:
@@ -202,14 +202,23 @@ class LeadSync:
             )
 
     def _count_absent(
-        self, ledger: Ledger, spool: Spool, report: Report, thread: LoopThread, session: Session
+        self,
+        ledger: Ledger,
+        spool: Spool,
+        report: Report,
+        thread: LoopThread,
+        session: Session,
+        owner: str,
     ) -> None:
-        """Captured, unbooked leads that this read did not contain: reported, and booked if asked to."""
+        """Captured, unbooked leads that this read did not contain: reported, and booked if asked to.
+
+        :param owner: this run's name on its claims, all of which are on leads of this read
+        """
         after = 0
         while not self._switch.stopped:
             with ledger.read() as connection:
                 page = ledger_queries.unfinished(
-                    connection, self._config.account_key, self._settings.source, after
+                    connection, self._config.account_key, self._settings.source, after, owner
                 )
             if not page:
                 return

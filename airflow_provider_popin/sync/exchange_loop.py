@@ -121,16 +121,19 @@ class ExchangeLoop:
         self._jitter = jitter
         self._failures_in_a_row = 0
 
-    async def run(self, jobs: JobQueue, desk: Desk) -> None:
+    async def run(self, jobs: JobQueue, desk: Desk, *, one_is_idle: asyncio.Event | None = None) -> None:
         """Work until the queue ends. Stopped, the workers finish what is under way and send nothing more.
 
         :param jobs: ended by whoever fills it
         :param desk: see :class:`Desk`
+        :param one_is_idle: set as soon as the first worker finds nothing more to do: its permit is free
         """
+        idle = one_is_idle or asyncio.Event()
         workers = [asyncio.create_task(self._work(jobs, desk)) for _ in range(self.concurrency)]
         try:
-            await self._watch(set(workers))
+            await self._watch(set(workers), idle)
         finally:
+            idle.set()
             for worker in workers:
                 worker.cancel()
             await asyncio.gather(*workers, return_exceptions=True)
@@ -138,7 +141,7 @@ class ExchangeLoop:
         while (job := await jobs.next()) is not None:
             desk.dropped(job)
 
-    async def _watch(self, workers: set[asyncio.Task[None]]) -> None:
+    async def _watch(self, workers: set[asyncio.Task[None]], one_is_idle: asyncio.Event) -> None:
         hurry = asyncio.create_task(self._switch.wait_hurry())
         try:
             while workers:
@@ -148,6 +151,7 @@ class ExchangeLoop:
                     if failure is not None:
                         self._switch.stop(failure)
                 workers -= done
+                one_is_idle.set()
                 if hurry in done:
                     if workers:
                         await asyncio.wait(workers, timeout=DRAIN_SECONDS)

@@ -226,14 +226,18 @@ def holders_of_customers(
     return found
 
 
-def unfinished(connection: Connection, account: str, source: str, after: int) -> list[Record]:
+def unfinished(
+    connection: Connection, account: str, source: str, after: int, not_claimed_by: str = ""
+) -> list[Record]:
     """One page of a source's captured leads that have no call yet and no doubt.
 
     :param after: id of the last record of the page before, 0 to begin
+    :param not_claimed_by: a run whose leads are left out
     """
     return _page(
         connection,
         after,
+        _leads.claim_owner.is_distinct_from(not_claimed_by),
         _leads.account == account,
         _leads.source == source,
         _leads.capture_state == CaptureState.CAPTURED.value,

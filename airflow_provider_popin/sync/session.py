@@ -46,6 +46,8 @@ LEASE_SECONDS = 90.0
 RENEW_SECONDS = 20.0
 # Rows that are admitted in one transaction: while it lasts, no answer is committed and every worker waits.
 ADMIT_CHUNK = 64
+# Slots that were read before the last captures were answered are planned without reading them again.
+FRESH_SECONDS = 5.0
 # So many rows make a new ledger large enough to be worth counting.
 STATISTICS_AFTER = 1_000
 
@@ -94,6 +96,8 @@ class Session:
         self._desk = CaptureDesk(books=settings.books, on_done=lambda _, event: progress.settled(event))
         self._heartbeat: asyncio.Task[None] | None = None
         self._capturing: asyncio.Task[None] | None = None
+        self._one_is_idle = asyncio.Event()
+        self._slots_read: asyncio.Task[object] | None = None
         # What the waiting thread asked for last; it may have stopped waiting for it.
         self._under_way: asyncio.Task[object] | None = None
         self.run_row: int | None = None
@@ -141,7 +145,9 @@ class Session:
             limit=self._limit,
         )
         self._captures = JobQueue(2 * self._config.max_concurrency)
-        self._capturing = asyncio.create_task(self._loop.run(self._captures, self._desk))
+        self._capturing = asyncio.create_task(
+            self._loop.run(self._captures, self._desk, one_is_idle=self._one_is_idle)
+        )
         return self._situation
 
     async def take(self, rows: Sequence[Row]) -> list[Admitted]:
@@ -177,8 +183,13 @@ class Session:
     async def finish_captures(self) -> None:
         """Return when every capture of the admitted rows is settled."""
         await self._captures.end()
-        if self._capturing is not None:
-            await self._capturing
+        if self._capturing is None:
+            return
+        await self._one_is_idle.wait()
+        if self._settings.books and not self._switch.stopped:
+            # The slots that will be planned are read beside the last captures, not after them.
+            self._slots_read = asyncio.create_task(self._keeper.refresh())
+        await self._capturing
 
     async def carry_over(self, records: Sequence[Record]) -> int:
         """Claim captured leads that the read did not contain, to book them too.
@@ -213,6 +224,7 @@ class Session:
             on_done=lambda _, event: self._progress.settled(event),
         )
         try:
+            await self._have_fresh_slots()
             await desk.book(self._desk.waiting, self._resends)
         except PopinError as error:
             # Much may be booked by now: the CRM and the results file must hear of it.
@@ -231,6 +243,10 @@ class Session:
                 await asyncio.wait({self._under_way})
             if self._capturing is not None and not self._capturing.done():
                 await self.finish_captures()
+            if self._slots_read is not None:
+                # Of a run that ended before it booked, nobody wants them.
+                self._slots_read.cancel()
+                await asyncio.gather(self._slots_read, return_exceptions=True)
             if self._heartbeat is not None:
                 self._heartbeat.cancel()
                 await self._take_evidence()
@@ -244,6 +260,13 @@ class Session:
                 await asyncio.to_thread(self._writer.close)
             if hasattr(self, "_sender"):
                 await self._sender.__aexit__(None, None, None)
+
+    async def _have_fresh_slots(self) -> None:
+        if self._slots_read is not None:
+            await self._slots_read
+        # The last captures may have been sent again and again.
+        if self._keeper.age_seconds() > FRESH_SECONDS:
+            await self._keeper.refresh()
 
     async def _take_evidence(self) -> None:
         """Let webhooks that were received count, even if nobody processes them elsewhere."""

@@ -221,6 +221,39 @@ def test_no_more_requests_than_allowed_are_under_way(make_world: MakeWorld) -> N
     assert world.sandbox.stats()["max_concurrency"]["all"] <= 3
 
 
+def test_slots_are_read_beside_the_last_captures(make_world: MakeWorld) -> None:
+    """One of two workers has nothing to do any more when the other one's capture hangs."""
+    world = make_world(3)
+    world.sandbox.set_faults("capture:slow_before_commit(0.6)@3")
+    seen: list[tuple[int, int]] = []
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.wait(0.02):
+            stats = world.sandbox.stats()
+            seen.append((stats["requests"]["slots"], stats["committed"]["capture"]))
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    run = world.run(max_concurrency=2)
+    over.set()
+    looking.join()
+
+    assert run.counts() == {"booked": 3}
+    assert (2, 2) in seen
+    assert world.sandbox.stats()["requests"]["slots"] == 2
+
+
+def test_slots_that_were_read_too_early_are_read_again(
+    make_world: MakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "FRESH_SECONDS", -1.0)
+    world = make_world(2)
+
+    assert world.run().counts() == {"booked": 2}
+    assert world.sandbox.stats()["requests"]["slots"] == 3
+
+
 def test_leads_that_another_live_run_has_claimed_are_left_to_it(make_world: MakeWorld) -> None:
     """Also where that run began after this one: its claims are as good."""
     world = make_world(3)

@@ -176,6 +176,10 @@ class TestPages:
             assert [known.id for known in rest] == [keys["unassigned"]]
             assert ledger_queries.unfinished(connection, ACCOUNT, "another source", 0) == []
             assert ledger_queries.unfinished(connection, "another shop", SOURCE, 0) == []
+            owner = found[0].claim_owner
+            assert owner is not None
+            assert ledger_queries.unfinished(connection, ACCOUNT, SOURCE, 0, owner) == []
+            assert len(ledger_queries.unfinished(connection, ACCOUNT, SOURCE, 0, "another run")) == 2
 
     def test_unwritten_are_those_with_news_that_are_not_under_way(self, ledger: Ledger) -> None:
         states = ["new", "captured", "planned", "sending", "in_doubt", "booked", "rejected"]
