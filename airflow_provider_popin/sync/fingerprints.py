@@ -20,6 +20,8 @@ from airflow_provider_popin.client.scalars import is_missing, whole_number
 # Raise it when a rule changes so that a row that was rejected before may now be accepted.
 RULES_VERSION = 1
 
+# Made once: json.dumps would make one for every row.
+_ENCODER = json.JSONEncoder(separators=(",", ":"))
 _MAX_DEPTH = 6
 _EXACT_TYPES = (datetime, date, time, timedelta, UUID, Decimal, float)
 
@@ -33,23 +35,26 @@ class Fingerprinter:
     """
 
     def __init__(self, *, key: bytes, settings: Iterable[object]) -> None:
-        self._key = key
-        self._settings = json.dumps([RULES_VERSION, *settings]).encode() + b"\n"
+        self._begun = hmac.new(key, json.dumps([RULES_VERSION, *settings]).encode() + b"\n", "sha256")
 
     def fingerprint(self, values: Iterable[object]) -> str:
         """The HMAC-SHA256 of values, as hexadecimal text; the same in every process.
 
         :param values: any cells
         """
-        text = json.dumps([_canonical(value, 0) for value in values], separators=(",", ":"))
-        return hmac.digest(self._key, self._settings + text.encode(), "sha256").hex()
+        text = _ENCODER.encode([_canonical(value, 0) for value in values])
+        digest = self._begun.copy()
+        digest.update(text.encode())
+        return digest.hexdigest()
 
 
 def _canonical(value: object, depth: int) -> object:
     """JSON that two values share only if no rule can tell them apart."""
+    if isinstance(value, str):
+        return value if value.strip() else None
     if is_missing(value):
         return None
-    if isinstance(value, str | bool):
+    if isinstance(value, bool):
         return value
     number = whole_number(value)
     if number is not None:

@@ -192,7 +192,7 @@ class RowReader:
         )
 
     def _fingerprint(self, values: _Values, lead_id: str | None) -> str:
-        own = (cell for target in values for cell in values[target] if target != "lead_id")
+        own = [cell for target, offered in values.items() if target != "lead_id" for cell in offered]
         return self._fingerprinter.fingerprint((lead_id or values["lead_id"][0], *own))
 
     def _lead_row(self, values: _Values, lead_id: str, generation: int) -> LeadRow:
