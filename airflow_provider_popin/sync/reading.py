@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from itertools import islice
 
 from airflow_provider_popin.client.config import ClientConfig
@@ -139,7 +138,7 @@ class SourceReader:
         if watermark is None:
             return spooled
         marks = {number: watermark.mark(raw) for number, raw in chunk if not isinstance(raw, UnreadableRow)}
-        return [replace(row, mark=marks.get(row.row)) for row in spooled]
+        return [row._replace(mark=marks.get(row.row)) for row in spooled]
 
     def _row(self, raw: RawRow) -> Row | str:
         if isinstance(raw, UnreadableRow):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
+from itertools import starmap
 from zoneinfo import ZoneInfo
 
 from airflow_provider_popin.sync import ledger_queries
@@ -19,6 +21,7 @@ Line = Mapping[str, object]
 UNFINISHED = (ResultSet.UNASSIGNED, ResultSet.IN_DOUBT, ResultSet.PENDING)
 # Writes all lines or nothing, and returns the path.
 ResultsWriter = Callable[[Iterable[Line]], str]
+_End = tuple[SpooledRow, Record | None, ResultSet, str | None]
 
 
 def write_results(
@@ -38,12 +41,12 @@ def write_results(
     :param unfinished_reason: why rows are pending that the run did not get to
     :param watermark: told of every row
     """
-    lines = _lines(spool, ledger, situation, report, unfinished_reason, watermark)
+    ends = _ends(spool, ledger, situation, report, unfinished_reason, watermark)
     try:
         if writer is not None:
-            report.results_path = writer(lines)
+            report.results_path = writer(starmap(_line, ends))
     finally:
-        for _ in lines:  # a writer that gave up early must not leave rows uncounted
+        for _ in ends:  # a writer that gave up early must not leave rows uncounted
             pass
 
 
@@ -54,18 +57,23 @@ def call_time(record: Record) -> str | None:
     """
     if record.slot_start is None:
         return None
-    zone = ZoneInfo(record.slot_timezone or "UTC")
-    return datetime.fromtimestamp(record.slot_start, UTC).astimezone(zone).isoformat()
+    return _told_time(record.slot_start, record.slot_timezone or "UTC")
 
 
-def _lines(
+@lru_cache(maxsize=1024)
+def _told_time(slot_start: int, timezone: str) -> str:
+    return datetime.fromtimestamp(slot_start, UTC).astimezone(ZoneInfo(timezone)).isoformat()
+
+
+def _ends(
     spool: Spool,
     ledger: Ledger | None,
     situation: Situation,
     report: Report,
     unfinished_reason: str | None,
     watermark: Watermark | None,
-) -> Iterator[Line]:
+) -> Iterator[_End]:
+    """Where each row ended, once it is counted."""
     for rows in spool.rows():
         known: dict[int, Record] = {}
         ids = [row.record for row in rows if row.record is not None]
@@ -79,7 +87,7 @@ def _lines(
             if watermark is not None:
                 watermark.note(row.mark, finished=result not in UNFINISHED)
             _notice(report, row, record, result)
-            yield _line(row, record, result, reason)
+            yield row, record, result, reason
 
 
 def _ended(

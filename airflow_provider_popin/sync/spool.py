@@ -12,14 +12,14 @@ import secrets
 import sqlite3
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from itertools import starmap
+from typing import NamedTuple
 
 _CHUNK = 500
 
 
-@dataclass(frozen=True, slots=True)
-class SpooledRow:
-    """One row of the source.
+class SpooledRow(NamedTuple):
+    """One row of the source. Field order is column order of the table.
 
     :param row: its number, from 1
     :param lead_id: None where the row has no usable identity
@@ -85,24 +85,7 @@ class Spool:
         :param rows: in read order
         """
         self._db.execute("BEGIN")
-        self._db.executemany(
-            "INSERT INTO rows VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                (
-                    r.row,
-                    r.lead_id,
-                    r.generation,
-                    r.record,
-                    r.result,
-                    r.reason,
-                    r.phone,
-                    r.phone_column,
-                    r.slot,
-                    r.mark,
-                )
-                for r in rows
-            ),
-        )
+        self._db.executemany("INSERT INTO rows VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
         self._db.execute("COMMIT")
 
     def decide(self, decided: Iterable[tuple[int, str, str | None, str | None]]) -> None:
@@ -150,7 +133,7 @@ class Spool:
             if not found:
                 return
             last = found[-1][0]
-            yield [SpooledRow(*row) for row in found]
+            yield list(starmap(SpooledRow, found))
 
     def shared_phones(self) -> int:
         """How many phone numbers stand on more than one lead id."""

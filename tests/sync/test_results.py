@@ -65,7 +65,7 @@ def finish(
 
 
 def open_row(number: int, lead_id: str, key: int, **changes: Any) -> SpooledRow:
-    return replace(SpooledRow(number, lead_id, 1, key, None, None), **changes)
+    return SpooledRow(number, lead_id, 1, key, None, None)._replace(**changes)
 
 
 class TestLines:
