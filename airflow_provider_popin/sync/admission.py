@@ -23,6 +23,15 @@ class ResultSet(StrEnum):
     PLANNED = "planned"
 
 
+_RESULTS_OF_BOOKING = {
+    BookingState.BOOKED: ResultSet.BOOKED,
+    BookingState.REJECTED: ResultSet.REJECTED,
+    BookingState.IN_DOUBT: ResultSet.IN_DOUBT,
+    BookingState.SENDING: ResultSet.IN_DOUBT,
+    BookingState.UNASSIGNED: ResultSet.UNASSIGNED,
+}
+
+
 class Action(StrEnum):
     """What is to be done for a row."""
 
@@ -65,6 +74,9 @@ class Decision:
     reason: str | None = None
 
 
+_CAPTURE = Decision(Action.CAPTURE)  # made once: it is what most rows come to
+
+
 def decide(row: LeadRow | BadRow, family: Sequence[Record], situation: Situation) -> Decision:
     """Decide about one row.
 
@@ -72,6 +84,8 @@ def decide(row: LeadRow | BadRow, family: Sequence[Record], situation: Situation
     :param family: the ledger's records of this lead id, of all generations; what had to expire has expired
     :param situation: see :class:`Situation`
     """
+    if not family:  # as of most leads: the rules below would find nothing
+        return _begin(row, situation)
     record = next((known for known in family if known.generation == row.generation), None)
     if any(known.generation > (row.generation or 1) for known in family):
         return Decision(Action.NOTHING, ResultSet.SKIPPED, "older_generation")
@@ -83,10 +97,8 @@ def decide(row: LeadRow | BadRow, family: Sequence[Record], situation: Situation
         return Decision(Action.NOTHING, ResultSet.PENDING, "earlier_generation_unfinished")
     if record is not None and _is_rejected(record) and record.fingerprint == row.fingerprint:
         return _unchanged(record, situation)
-    if isinstance(row, BadRow):
-        return Decision(Action.REFUSE, reason=row.reason)
-    if record is None or record.capture_state != CaptureState.CAPTURED:
-        return _start(row, situation)
+    if isinstance(row, BadRow) or record is None or record.capture_state != CaptureState.CAPTURED:
+        return _begin(row, situation)
     return _continue(record, situation)
 
 
@@ -97,14 +109,7 @@ def final_result(record: Record, situation: Situation) -> tuple[ResultSet, str |
     :param situation: see :class:`Situation`
     :return: the set, and the reason where there is one
     """
-    states = {
-        BookingState.BOOKED: ResultSet.BOOKED,
-        BookingState.REJECTED: ResultSet.REJECTED,
-        BookingState.IN_DOUBT: ResultSet.IN_DOUBT,
-        BookingState.SENDING: ResultSet.IN_DOUBT,
-        BookingState.UNASSIGNED: ResultSet.UNASSIGNED,
-    }
-    found = states.get(BookingState(record.booking_state))
+    found = _RESULTS_OF_BOOKING.get(BookingState(record.booking_state))
     if found is not None:
         return found, record.reason
     if record.capture_state == CaptureState.REJECTED:
@@ -142,11 +147,13 @@ def _unchanged(record: Record, situation: Situation) -> Decision:
     return Decision(Action.NOTHING, ResultSet.SKIPPED, "unchanged_since_rejection")
 
 
-def _start(row: LeadRow, situation: Situation) -> Decision:
+def _begin(row: LeadRow | BadRow, situation: Situation) -> Decision:
+    if isinstance(row, BadRow):
+        return Decision(Action.REFUSE, reason=row.reason)
     if row.customer_id is None:
         if not situation.captures:
             return Decision(Action.NOTHING, ResultSet.PENDING, "not_captured")
-        return Decision(Action.CAPTURE)
+        return _CAPTURE
     if situation.books:
         return Decision(Action.BOOK)
     return Decision(Action.NOTHING)

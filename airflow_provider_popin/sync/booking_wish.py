@@ -58,7 +58,7 @@ class BookingWish:
                 values[name] = getattr(self, name)
         if self.priority:
             values["priority"] = self.priority
-        return json.dumps(values, separators=(",", ":"))
+        return json.dumps(values, separators=(",", ":")) if values else "{}"
 
     @staticmethod
     def from_json(text: str) -> BookingWish:

@@ -133,6 +133,8 @@ class Admission:
                 one.decision = Decision(Action.NOTHING, ResultSet.PENDING, "claimed_elsewhere")
                 continue
             steps.extend((one, event) for event in self._events(one, one.record, id(one) in new))
+        if not steps:
+            return  # as in most chunks of a first run, whose claims are inserted with the leads
         accepted = ledger.apply(connection, self._account, [event for _, event in steps])
         for (one, event), ok in zip(steps, accepted, strict=True):
             if not ok and isinstance(event, Claimed | Refused):

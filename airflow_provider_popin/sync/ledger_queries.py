@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from airflow_provider_popin.sync import record_sql, schema
+from airflow_provider_popin.sync import new_leads, record_sql, schema
 from airflow_provider_popin.sync.events import BookingState, CaptureState, Expired, Record, Released
 from airflow_provider_popin.sync.ledger import CHUNK, Ledger, chunks, clock, insert_ignoring
 
@@ -22,19 +22,6 @@ _CLOCK_STEP_SECONDS = 60.0
 _SAME_SECONDS = 0.001
 
 _leads = schema.leads.c
-_NEW_LEAD = {
-    "capture_state": CaptureState.NEW.value,
-    "booking_state": BookingState.WAITING.value,
-    "attempt": 0,
-    "capture_doubted": False,
-    "booking_doubted": False,
-    "resends": 0,
-    "reply_incomplete": False,
-    "time_mismatch": False,
-    "alarm": False,
-    "change": 0,
-    "written": 0,
-}
 
 
 def families(
@@ -66,15 +53,10 @@ def insert_leads(
     """
     if not leads:
         return {}
-    now = clock(connection)
-    common = {**_NEW_LEAD, "account": account, "source": source, "updated_at": now, "created_at": now}
-    optional: dict[str, object] = {"claim_owner": None, "wish": None, "fingerprint": None}
     # Ordered, so that two processes that read the same leads never wait for each other in a circle.
     ordered = sorted(leads, key=lambda lead: (str(lead["lead_id"]), str(lead["generation"])))
-    added = record_sql.insert_new(
-        connection, schema.leads, [{**common, **optional, **lead} for lead in ordered]
-    )
-    if added is None or len(added) < len(leads):
+    added = new_leads.insert(connection, account, source, ordered, clock(connection))
+    if len(added) < len(leads):
         ids = [str(lead["lead_id"]) for lead in leads]
         known = families(connection, account, source, ids, lock=True)
         added = [record for family in known.values() for record in family]
@@ -99,8 +81,10 @@ def gather_statistics(connection: Connection) -> None:
 
 def live_owners(connection: Connection) -> frozenset[str]:
     """Owners whose lease has not run out, by the database's clock."""
-    query = sa.select(schema.owners.c.owner).where(schema.owners.c.deadline > clock(connection))
-    return frozenset(row[0] for row in connection.execute(query))
+    now = schema.database_clock(connection).text
+    with record_sql.driver_cursor(connection) as cursor:  # asked with every chunk of rows
+        cursor.execute(f"SELECT owner FROM {schema.owners.name} WHERE deadline > {now}")  # noqa: S608
+        return frozenset(owner for (owner,) in cursor.fetchall())
 
 
 def renew_lease(connection: Connection, owner: str, run: str, seconds: float, *, try_number: int = 1) -> None:

@@ -67,6 +67,35 @@ class TestLeads:
         with ledger.write() as connection:
             ledger_queries.insert_leads(connection, ACCOUNT, SOURCE, [])
 
+    def test_what_is_added_is_told_as_it_is_stored(self, ledger: Ledger) -> None:
+        add_lead(ledger, "L2")
+        leads = [
+            {"lead_id": "L3", "generation": 2},
+            {"lead_id": "L1", "generation": 1, "claim_owner": OWNER, "wish": '{"a":7}', "fingerprint": "f"},
+            {"lead_id": "Lé 's \\u0000 %s", "generation": 2**31 - 1, "claim_owner": OWNER, "wish": "{}"},
+        ]
+        with ledger.write() as connection:
+            told = ledger_queries.insert_leads(connection, ACCOUNT, SOURCE, leads)
+        assert {(lead["lead_id"], lead["generation"]) for lead in leads} == told.keys()
+        for one in told.values():
+            assert one == record(ledger, one.id)
+
+    def test_what_was_added_before_is_told_as_well(self, ledger: Ledger) -> None:
+        key = lead_in(ledger, "captured")
+        leads = [{"lead_id": lead, "generation": 1} for lead in ("L0", "L1", "L2")]
+        with ledger.write() as connection:
+            told = ledger_queries.insert_leads(connection, ACCOUNT, SOURCE, leads)
+        assert told["L1", 1] == record(ledger, key)
+        assert [told[lead, 1].capture_state for lead in ("L0", "L2")] == ["new", "new"]
+
+    @pytest.mark.postgres
+    def test_postgres_is_given_no_nul(self, postgres_database: Database) -> None:
+        ledger = Ledger.open(postgres_database.engine())
+        with pytest.raises(ValueError, match="NUL"), ledger.write() as connection:
+            ledger_queries.insert_leads(
+                connection, ACCOUNT, SOURCE, [{"lead_id": "L\0", "generation": 1, "wish": "{}"}]
+            )
+
     def test_two_processes_add_the_same_leads_in_any_order(self, ledger: Ledger, database: Database) -> None:
         leads = [{"lead_id": f"L{number}", "generation": 1} for number in range(300)]
         ledgers = [ledger, Ledger.open(database.engine())]
