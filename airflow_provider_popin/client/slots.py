@@ -7,6 +7,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 from airflow_provider_popin.client.errors import PopinInputError, PopinReplyError
@@ -130,18 +131,33 @@ def reply_matches_slot(reply_time: str | None, timezone: str | None, slot: Slot)
     :param slot: what was asked for
     :return: None if the reply's time or timezone cannot be read
     """
-    if not isinstance(reply_time, str):
-        return None
-    match = _REPLY_TIME.fullmatch(reply_time) or _SLOT_TIME.fullmatch(reply_time)
-    if match is None:
+    if not isinstance(reply_time, str) or not isinstance(timezone, str):
         return None
     try:
-        local = slot.start.astimezone(load_timezone(timezone))
+        local, documented = _local_time(slot.start, timezone)
     except PopinInputError:
+        return None
+    if reply_time == documented:
+        return True  # as nearly all are; the rest is for other writings, and for other times
+    match = _REPLY_TIME.fullmatch(reply_time) or _SLOT_TIME.fullmatch(reply_time)
+    if match is None:
         return None
     named = (match["weekday"], match["month"], int(match["day"]), _hour(match), int(match["minute"]))
     asked = (_DAYS[local.weekday()], _MONTHS[local.month - 1], local.day, local.hour, local.minute)
     return named == asked and match.groupdict().get("year", f"{local.year:04}") == f"{local.year:04}"
+
+
+@lru_cache(maxsize=1024)
+def _local_time(start: datetime, timezone: str) -> tuple[datetime, str]:
+    """A slot's start on the clock of a timezone, and what the reply that confirms it is documented to say.
+
+    :raises PopinInputError: ``timezone_unknown``
+    """
+    local = start.astimezone(load_timezone(timezone))
+    half = "AM" if local.hour < 12 else "PM"
+    hour = (local.hour + 11) % 12 + 1
+    day = f"{_DAYS[local.weekday()]}, {_MONTHS[local.month - 1]} {local.day:02}"
+    return local, f"{day} | {hour:02}:{local.minute:02} {half}"
 
 
 def parse_calendar(payload: object) -> Calendar:

@@ -257,6 +257,12 @@ class TestReplyMatchesSlot:
         assert reply_matches_slot("Fri, Sep 5 | 07:30 PM", KOLKATA, slot) is True
         assert reply_matches_slot("Fri, Sep 05 | 07:30 PM", KOLKATA, slot) is True
 
+    @given(minutes, st.integers(-1, 1), st.sampled_from(ZONES), st.sampled_from(ZONES))
+    def test_two_writings_of_one_time(self, instant: datetime, hours: int, zone: str, told_in: str) -> None:
+        slot, told = Slot(instant, ""), (instant + timedelta(hours=hours)).astimezone(load_timezone(told_in))
+        documented = reply_matches_slot(told.strftime("%a, %b %d | %I:%M %p"), zone, slot)
+        assert documented is reply_matches_slot(told.strftime("%a, %d %b %Y %I:%M %p"), zone, slot)
+
     @given(minutes, st.sampled_from(ZONES))
     def test_own_strings_match(self, instant: datetime, zone: str) -> None:
         slot = Slot(instant, "")
