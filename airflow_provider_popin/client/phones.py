@@ -180,6 +180,8 @@ def _can_be_two(text: str) -> bool:
 
 
 def _digits(text: str) -> str:
+    if text.isascii() and text.isdigit():
+        return text
     return "".join(char for char in text if char in "0123456789")
 
 
