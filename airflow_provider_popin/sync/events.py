@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from operator import attrgetter
+from typing import Any
 
 
 class CaptureState(StrEnum):
@@ -87,12 +89,12 @@ class Record:
     evidence_slot: int | None = None
     confirmed_at: float | None = None
 
-    def copy(self) -> Record:
-        """Another record with the same values; ``dataclasses.replace`` takes five times as long."""
-        return Record(*_values(self))
+    def values(self) -> tuple[Any, ...]:
+        """What it holds now, field by field: a tenth of the time of ``dataclasses.astuple``."""
+        return _values(self)
 
 
-_values = attrgetter(*[item.name for item in fields(Record)])
+_values: Callable[[Record], tuple[Any, ...]] = attrgetter(*[item.name for item in fields(Record)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,3 +275,6 @@ class Effects:
     take_seats: list[int] = field(default_factory=list)
     release_seats: list[int] = field(default_factory=list)
     notes: list[tuple[int, int, str, str | None, str | None]] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.take_seats or self.release_seats or self.notes)

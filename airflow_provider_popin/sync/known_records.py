@@ -21,8 +21,6 @@ from airflow_provider_popin.sync.events import Answer, Effects, Event, Intent, R
 # The database's clock is asked this often; in between, this machine's is added.
 CLOCK_SECONDS = 1.0
 
-Change = tuple[Record, Record]
-
 
 class KnownRecords:
     """Records by id, as far as they are known. Used by one writer."""
@@ -37,7 +35,7 @@ class KnownRecords:
     def remember(self, records: Iterable[Record]) -> None:
         """Know these from now on.
 
-        :param records: as they were committed; not changed by anyone else in this process from now on
+        :param records: as they were committed; left alone by everybody else in this process from now on
         """
         self._records.update((record.id, record) for record in records)
 
@@ -62,7 +60,7 @@ class KnownRecords:
         )
 
     def apply(self, connection: Connection, events: Sequence[Event]) -> list[bool]:
-        """Apply events that concern known records only.
+        """Apply events that concern known records only. Records that are not written are known no more.
 
         :param connection: in a write transaction, or one that commits each statement
         :param events: in order
@@ -74,30 +72,30 @@ class KnownRecords:
         if changes is None:
             return [False] * len(events)
         written = record_sql.write_unless_changed(connection, changes)
-        self.forget(before.id for before, _ in changes if before.id not in written)
-        self.remember(after for _, after in changes if after.id in written)
+        self.remember(record for _, record in changes if record.id in written)
         return [event.id in written for event in events]
 
-    def _changes(self, connection: Connection, events: Sequence[Event]) -> list[Change] | None:
-        """What events come to, if it can be told from memory.
+    def _changes(self, connection: Connection, events: Sequence[Event]) -> list[record_sql.Change] | None:
+        """What events come to, if it can be told from memory. Their records are taken out of it, and changed.
 
         :param connection: any open connection, to ask for the time
         :param events: in order
-        :return: records before and after; None if a single event needs the lock. What is handed in together
-            must not be torn: an outcome that became durable after the next lead's intent would let a crash
-            leave more leads in doubt than were under way.
+        :return: what each record held, and the record; None if a single event needs the lock. What is handed
+            in together must not be torn: an outcome that became durable after the next lead's intent would
+            let a crash leave more leads in doubt than were under way.
         """
-        changes: dict[int, Change] = {}
+        now, effects = self._now(connection), Effects()
+        changes: dict[int, record_sql.Change] = {}
         for event in events:
-            known = self._records.get(event.id)
-            if known is None or not isinstance(event, Intent | Settled):
+            if event.id not in changes:
+                known = self._records.pop(event.id, None)
+                if known is None:
+                    return None
+                changes[event.id] = known.values(), known
+            _, record = changes[event.id]
+            if not isinstance(event, (Intent, Settled)) or not states.apply(record, event, effects, now):
                 return None
-            _, record = changes.setdefault(event.id, (known, known.copy()))
-            effects = Effects()
-            accepted = states.apply(record, event, effects, self._now(connection))
-            if not accepted or effects != Effects():
-                return None
-        return list(changes.values())
+        return None if effects else list(changes.values())
 
     def _now(self, connection: Connection) -> float:
         here = boot_seconds()

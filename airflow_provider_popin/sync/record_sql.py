@@ -8,11 +8,12 @@ made here from the tables of ``schema`` and go to the driver's own cursor with p
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from itertools import compress
-from operator import attrgetter, ne, or_
+from operator import attrgetter, is_not
 from typing import Any
 
 import sqlalchemy as sa
@@ -26,8 +27,14 @@ _IMMUTABLE = ("id", "lead_id", "generation", "written")
 MUTABLE = tuple(c.name for c in schema.record_columns if c.name not in _IMMUTABLE)
 CHANGED_BY_INTENT = ("capture_state", "booking_state", "attempt", "deadline", "resends", "run", "updated_at")
 
-_mutable = attrgetter(*MUTABLE)
+# What a record held, as of `Record.values`, and the record as it is to be.
+Change = tuple[tuple[Any, ...], Record]
+
 _NAMES = [column.name for column in schema.record_columns]
+_UPDATED_AT = _NAMES.index("updated_at")
+_encoder = json.JSONEncoder(ensure_ascii=False)
+# UPDATE ... FROM came with 3.33, RETURNING with 3.35.
+SQLITE_WRITES_FROM_VALUES = sqlite3.sqlite_version_info >= (3, 35)
 _SELECT = f"SELECT {', '.join(_NAMES)} FROM {schema.leads.name} WHERE"  # noqa: S608 - names of ours only
 # SQLite has no truth values of its own and gives 0 and 1.
 _TRUTH_VALUES = tuple(
@@ -95,40 +102,71 @@ def write(connection: Connection, records: Sequence[Record], names: tuple[str, .
             cursor.executemany(statement, [values(record) for record in records])
 
 
-def write_unless_changed(connection: Connection, changes: Sequence[tuple[Record, Record]]) -> set[int]:
+def write_unless_changed(connection: Connection, changes: Sequence[Change]) -> set[int]:
     """Write records back that nobody else has changed, which their ``updated_at`` tells.
 
-    On Postgres it is one statement.
+    On Postgres it is one statement, on SQLite one for each set of columns that has changed.
 
     :param connection: in a write transaction, or one that commits each statement
-    :param changes: records before and after; of each one
+    :param changes: each record once
     :return: ids of the records that were written
     """
-    if connection.dialect.name != "sqlite":
-        return _write_all_unless_changed(connection, changes) if changes else set()
-    written = set()
+    if not changes:
+        return set()
     with driver_cursor(connection) as cursor:
-        for before, after in changes:
-            statement, values = _update_unless_changed(_differences([(before, after)]))
-            cursor.execute(statement, (*values(after), before.updated_at))
-            if cursor.rowcount == 1:
-                written.add(after.id)
+        if connection.dialect.name != "sqlite":
+            names = _columns(tuple(map(any, zip(*set(map(_differences, changes)), strict=True))))
+            rows = [(record, before[_UPDATED_AT]) for before, record in changes]
+            cursor.execute(*_update_many(names, rows))
+            return {key for (key,) in cursor.fetchall()}
+        alike: dict[tuple[bool, ...], list[Change]] = {}
+        for change in changes:
+            alike.setdefault(_differences(change), []).append(change)
+        written: set[int] = set()
+        for differ, group in alike.items():
+            together = SQLITE_WRITES_FROM_VALUES and len(group) > 1
+            written.update((_write_alike if together else _write_each)(cursor, _columns(differ), group))
+        return written
+
+
+def _write_alike(cursor: Any, names: tuple[str, ...], changes: Sequence[Change]) -> list[int]:
+    """Not one by one: with each statement the driver lets go of the interpreter's lock, which the loop's
+    thread takes, and waits for it.
+    """
+    # Few numbers of rows are few statements, which the driver keeps prepared: rows of no record fill up.
+    rows = 1 << (len(changes) - 1).bit_length()
+    statement, values = _update_from_values(names, rows)
+    given: list[Any] = []
+    for before, record in changes:
+        given += values(record)
+        given.append(before[_UPDATED_AT])
+    given += (None,) * ((rows - len(changes)) * (len(names) + 2))
+    cursor.execute(statement, given)
+    return [key for (key,) in cursor.fetchall()]
+
+
+def _write_each(cursor: Any, names: tuple[str, ...], changes: Sequence[Change]) -> list[int]:
+    statement, values = _update(names)
+    written = []
+    for before, record in changes:
+        cursor.execute(f"{statement} AND updated_at = ?", (*values(record), before[_UPDATED_AT]))
+        if cursor.rowcount == 1:
+            written.append(record.id)
     return written
 
 
-def _write_all_unless_changed(connection: Connection, changes: Sequence[tuple[Record, Record]]) -> set[int]:
-    rows = [(after, before.updated_at) for before, after in changes]
-    with driver_cursor(connection) as cursor:
-        cursor.execute(*_update_many(_differences(changes), rows))
-        return {key for (key,) in cursor.fetchall()}
+def _differences(change: Change) -> tuple[bool, ...]:
+    """Of each field, whether it was given another value: few combinations, so few statements, ever occur.
+
+    By identity, which is quicker: it is never wrong where it says that nothing has changed.
+    """
+    before, record = change
+    return tuple(map(is_not, before, record.values()))
 
 
-def _differences(changes: Sequence[tuple[Record, Record]]) -> tuple[str, ...]:
-    """The columns that differ in any of some pairs: few sets of them, so few statements, ever occur."""
-    differ = [False] * len(MUTABLE)
-    for before, after in changes:
-        differ = list(map(or_, differ, map(ne, _mutable(before), _mutable(after))))
-    return tuple(compress(MUTABLE, differ))
+@cache
+def _columns(differ: tuple[bool, ...]) -> tuple[str, ...]:
+    return tuple(compress(_NAMES, differ))
 
 
 def read_clock(connection: Connection) -> float:
@@ -208,9 +246,16 @@ def _update(names: tuple[str, ...]) -> tuple[str, Callable[[Record], tuple[Any, 
 
 
 @cache
-def _update_unless_changed(names: tuple[str, ...]) -> tuple[str, Callable[[Record], tuple[Any, ...]]]:
-    statement, values = _update(names)
-    return f"{statement} AND updated_at = ?", values
+def _update_from_values(names: tuple[str, ...], rows: int) -> tuple[str, Callable[[Record], tuple[Any, ...]]]:
+    changes = ", ".join(f"{name} = given.column{number}" for number, name in enumerate(names, 1))
+    row = f"({', '.join('?' * (len(names) + 2))})"
+    statement = (
+        f"UPDATE {schema.leads.name} AS lead SET {changes}"  # noqa: S608 - names of ours only
+        f" FROM (VALUES {', '.join([row] * rows)}) AS given"
+        f" WHERE lead.id = given.column{len(names) + 1} AND lead.updated_at = given.column{len(names) + 2}"
+        " RETURNING id"
+    )
+    return statement, attrgetter(*names, "id")
 
 
 def _update_many(
@@ -225,15 +270,19 @@ def _update_many(
     """
     statement, values = _update_from_json(names)
     columns = (*names, "id", "before")
-    given = [dict(zip(columns, (*values(record), before), strict=True)) for record, before in rows]
-    return statement, (_as_json(given), [row["id"] for row in given])
+    given = [dict(zip(columns, (*values(record), before), strict=False)) for record, before in rows]
+    # As text: drivers take their time for a list.
+    ids = ",".join([str(record.id) for record, _ in rows])
+    return statement, (_as_json(given), f"{{{ids}}}")
 
 
 def _as_json(rows: Sequence[Mapping[str, object]]) -> str:
-    if any(isinstance(value, str) and "\0" in value for row in rows for value in row.values()):
+    text = _encoder.encode(rows)
+    # So it looks encoded; what follows a backslash of the text itself may look the same.
+    if "\\u0000" in text and any("\0" in str(value) for row in rows for value in row.values()):
         # The server would quote the text around it in its error.
         raise ValueError("Postgres stores no NUL")
-    return json.dumps(rows, ensure_ascii=False)
+    return text
 
 
 @cache

@@ -184,6 +184,68 @@ class TestWhatIsKnown:
         assert seats(ledger) == {key: (SLOT, 1)}
 
 
+class TestStatements:
+    """What gathers on SQLite is written by one statement, or one by one where SQLite is too old for that."""
+
+    @pytest.fixture(params=[True, False], ids=["together", "each"])
+    def together(self, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+        monkeypatch.setattr(record_sql, "SQLITE_WRITES_FROM_VALUES", request.param)
+        return bool(request.param)
+
+    @pytest.mark.parametrize("leads", [1, 2, 5, 32])
+    def test_one_for_all_that_change_alike(self, ledger: Ledger, together: bool, leads: int) -> None:
+        keys = [add_lead(ledger, f"L{number}") for number in range(leads)]
+        known = known_to(ledger, *keys)
+        with statements(ledger) as seen:
+            assert tell(ledger, known, *(capture_intent(key) for key in keys)) == [True] * leads
+        updates = [one for one in seen if one.startswith("UPDATE popin_leads")]
+        assert len(updates) == (1 if together or ledger.engine.dialect.name != "sqlite" else leads)
+        assert {record(ledger, key).capture_state for key in keys} == {"sending"}
+
+    def test_each_keeps_its_own_values(self, ledger: Ledger, together: bool) -> None:
+        outcomes = [lead_in(ledger, "capture_sending", f"O{number}") for number in range(3)]
+        intents = [add_lead(ledger, f"I{number}") for number in range(3)]
+        known = known_to(ledger, *outcomes, *intents)
+        events: list[Event] = [*map(captured, outcomes), *map(capture_intent, intents)]
+        assert tell(ledger, known, *events) == [True] * 6
+        for key in outcomes:
+            found = record(ledger, key)
+            assert (found.capture_state, found.customer_id, found.attempt) == ("captured", f"C{key}", 1)
+        for key in intents:
+            found = record(ledger, key)
+            assert (found.capture_state, found.customer_id, found.attempt) == ("sending", None, 1)
+            assert found.deadline is not None
+
+    def test_who_was_changed_by_somebody_else_is_told_apart(self, ledger: Ledger, together: bool) -> None:
+        keys = [add_lead(ledger, f"L{number}") for number in range(5)]
+        known = known_to(ledger, *keys)
+        theirs = [keys[1], keys[4]]
+        assert apply(ledger, *map(capture_intent, theirs), *map(captured, theirs)) == [True] * 4
+        told = tell(ledger, known, *(capture_intent(key) for key in keys))
+        assert told == [True, False, True, True, False]
+        assert [record(ledger, key).capture_state for key in theirs] == ["captured", "captured"]
+        assert [key in known for key in keys] == told
+
+    def test_what_cannot_be_stored_does_not_take_its_neighbours(self, ledger: Ledger, together: bool) -> None:
+        keys = [lead_in(ledger, "capture_sending", f"L{number}") for number in range(3)]
+        told = write(
+            ledger,
+            [captured(key, customer_id="C\ud800" if key == keys[1] else None) for key in keys],
+            known=keys,
+        )
+        assert [told[0], told[2]] == [True, True]
+        assert isinstance(told[1], LedgerError)
+        assert record(ledger, keys[1]).capture_state == "sending"
+
+    @pytest.mark.skipif(not record_sql.SQLITE_WRITES_FROM_VALUES, reason="this SQLite is too old")
+    def test_leads_are_found_by_id(self, sqlite_ledger: Ledger) -> None:
+        statement, _ = record_sql._update_from_values(record_sql.CHANGED_BY_INTENT, 32)
+        marks = (None,) * statement.count("?")
+        with sqlite_ledger.read() as connection, record_sql.driver_cursor(connection) as cursor:
+            plan = [row[3] for row in cursor.execute(f"EXPLAIN QUERY PLAN {statement}", marks)]
+        assert "SEARCH lead USING INTEGER PRIMARY KEY (rowid=?)" in plan
+
+
 class TestSomebodyElse:
     def test_who_came_first_wins(self, ledger: Ledger, database: Database) -> None:
         """Two senders that both know the lead: one of them may send."""
@@ -290,7 +352,7 @@ class TestWriter:
 
     def test_text_of_any_kind_comes_back_as_it_went(self, ledger: Ledger) -> None:
         keys = [add_lead(ledger, f"L{number}") for number in range(4)]
-        customers = ["Ünïcode ☎ 東京", 'quo"te\\back', "%s {0} ?", "\t\n\u2028"]
+        customers = ["Ünïcode ☎ 東京", 'quo"te\\back \\u0000', "%s {0} ?", "\t\n\u2028"]
         write(ledger, [capture_intent(key) for key in keys], known=keys)
         told = [captured(key, customer_id=text) for key, text in zip(keys, customers, strict=True)]
         assert write(ledger, list(told), known=keys) == [True] * 4
