@@ -97,7 +97,8 @@ class Record:
 _values: Callable[[Record], tuple[Any, ...]] = attrgetter(*[item.name for item in fields(Record)])
 
 
-@dataclass(frozen=True, slots=True)
+# Two of each for every lead: frozen, one would take three times as long to make.
+@dataclass(slots=True)
 class Intent:
     """About to send: the record goes to ``sending`` under a new attempt number.
 
@@ -118,7 +119,7 @@ class Intent:
     resend: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Settled:
     """The outcome of attempt ``attempt``. ``slot_*`` name the slot that was sent, for late answers."""
 

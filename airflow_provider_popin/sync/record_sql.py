@@ -113,19 +113,18 @@ def write_unless_changed(connection: Connection, changes: Sequence[Change]) -> s
     """
     if not changes:
         return set()
+    alike: dict[tuple[str, ...], list[Change]] = {}
+    for change in changes:
+        alike.setdefault(_differences(change), []).append(change)
     with driver_cursor(connection) as cursor:
         if connection.dialect.name != "sqlite":
-            names = _columns(tuple(map(any, zip(*set(map(_differences, changes)), strict=True))))
             rows = [(record, before[_UPDATED_AT]) for before, record in changes]
-            cursor.execute(*_update_many(names, rows))
+            cursor.execute(*_update_many(_union(tuple(alike)), rows))
             return {key for (key,) in cursor.fetchall()}
-        alike: dict[tuple[bool, ...], list[Change]] = {}
-        for change in changes:
-            alike.setdefault(_differences(change), []).append(change)
         written: set[int] = set()
-        for differ, group in alike.items():
+        for names, group in alike.items():
             together = SQLITE_WRITES_FROM_VALUES and len(group) > 1
-            written.update((_write_alike if together else _write_each)(cursor, _columns(differ), group))
+            written.update((_write_alike if together else _write_each)(cursor, names, group))
         return written
 
 
@@ -155,18 +154,18 @@ def _write_each(cursor: Any, names: tuple[str, ...], changes: Sequence[Change]) 
     return written
 
 
-def _differences(change: Change) -> tuple[bool, ...]:
-    """Of each field, whether it was given another value: few combinations, so few statements, ever occur.
+def _differences(change: Change) -> tuple[str, ...]:
+    """The columns that were given another value: few sets of them, so few statements, ever occur.
 
     By identity, which is quicker: it is never wrong where it says that nothing has changed.
     """
     before, record = change
-    return tuple(map(is_not, before, record.values()))
+    return tuple(compress(_NAMES, map(is_not, before, record.values())))
 
 
 @cache
-def _columns(differ: tuple[bool, ...]) -> tuple[str, ...]:
-    return tuple(compress(_NAMES, differ))
+def _union(sets: tuple[tuple[str, ...], ...]) -> tuple[str, ...]:
+    return tuple(name for name in _NAMES if any(name in names for names in sets))
 
 
 def read_clock(connection: Connection) -> float:

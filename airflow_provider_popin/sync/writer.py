@@ -121,9 +121,10 @@ class Writer:
         except LedgerUnreachableError as error:
             return [error] * len(batch)
         others = [event for event, ok in zip(events, written, strict=True) if not ok]
-        rest = iter(self._write_under_lock(others))
+        rest = iter(self._write_under_lock(others) if others else [])
         self._known.forget_settled(events)
-        return [(True, started) if ok else next(rest) for ok in written]
+        accepted = True, started
+        return [accepted if ok else next(rest) for ok in written]
 
     def _apply_to_known(self, events: Sequence[Event]) -> list[bool]:
         if not all(event.id in self._known for event in events):
@@ -140,8 +141,6 @@ class Writer:
 
     def _write_under_lock(self, events: Sequence[Event]) -> list[Applied | LedgerError]:
         started = boot_seconds()
-        if not events:
-            return []
         try:
             accepted, records = self._transact(partial(self._apply_under_lock, events=events))
         except LedgerUnreachableError as error:
