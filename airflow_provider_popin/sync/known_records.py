@@ -35,7 +35,7 @@ class KnownRecords:
     def remember(self, records: Iterable[Record]) -> None:
         """Know these from now on.
 
-        :param records: as they were committed; left alone by everybody else in this process from now on
+        :param records: as they were committed; :meth:`apply` changes them in place, nobody else does
         """
         self._records.update((record.id, record) for record in records)
 

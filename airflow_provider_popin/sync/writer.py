@@ -71,7 +71,8 @@ class Writer:
     def remember(self, records: Iterable[Record]) -> None:
         """Spare the writer reading these again when they are sent.
 
-        :param records: as :meth:`call` has just committed them; whoever calls changes them no more
+        :param records: as :meth:`call` has just committed them; the writer changes them when their next event
+            is applied, and whoever calls leaves them alone from then on
         """
         self._known.remember(records)
 
