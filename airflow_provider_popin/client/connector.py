@@ -95,27 +95,24 @@ class Connector:
             raise ConnectError("connect_timeout") from None
 
     async def _open(self, server: SplitResult) -> HttpConnection:
-        opened = await self._open_socket(server)
         tls = self._tls if server.scheme == "https" else None
-        with _ended_on_failure(opened.close):
-            _, connection = await asyncio.get_running_loop().create_connection(
-                HttpConnection, sock=opened, ssl=tls, server_hostname=_certified_name(server) if tls else None
-            )
-            return connection
-
-    async def _open_socket(self, server: SplitResult) -> socket.socket:
+        name = _certified_name(server) if tls else None
+        create_connection = asyncio.get_running_loop().create_connection
         try:
             addresses = await self._resolve(server)
         except OSError:
             raise ConnectError("dns_failed") from None
-        try:
-            return await aiohappyeyeballs.start_connection(
+        if len(addresses) == 1:
+            # What comes next does the same, at more expense.
+            host, port = addresses[0][4][:2]
+            with self._told_of_server():
+                return (await create_connection(HttpConnection, host, port, ssl=tls, server_hostname=name))[1]
+        with self._told_of_server():
+            opened = await aiohappyeyeballs.start_connection(
                 addresses, happy_eyeballs_delay=_NEXT_ADDRESS_SECONDS, interleave=1
             )
-        except OSError:
-            # It may have moved.
-            self._addresses_until = 0.0
-            raise ConnectError("connect_failed") from None
+        with self._told_of_server(), _ended_on_failure(opened.close):
+            return (await create_connection(HttpConnection, sock=opened, ssl=tls, server_hostname=name))[1]
 
     async def _resolve(self, server: SplitResult) -> Sequence[aiohappyeyeballs.AddrInfoType]:
         loop = asyncio.get_running_loop()
@@ -131,7 +128,7 @@ class Connector:
     async def _tunnel(self, proxy: HttpConnection, deadline: float) -> HttpConnection:
         """Have the proxy pass everything on, and speak TLS through it."""
         assert self._tls is not None
-        with _ended_on_failure(proxy.abort):
+        with self._told_of_server(), _ended_on_failure(proxy.abort):
             # The limit around all of this comes first.
             answer = await proxy.exchange(self._connect_request(), deadline + 1, head_only=True)
             if not isinstance(answer, Reply) or not 200 <= answer.status < 300:
@@ -144,6 +141,16 @@ class Connector:
                 raise ConnectError("connect_failed")
             connection.connection_made(transport)
             return connection
+
+    @contextmanager
+    def _told_of_server(self) -> Iterator[None]:
+        try:
+            yield
+        except ssl.SSLError:
+            raise ConnectError("tls_failed") from None
+        except OSError:
+            self._addresses_until = 0.0  # it may have moved
+            raise ConnectError("connect_failed") from None
 
     def _connect_request(self) -> bytes:
         lines = [f"CONNECT {_authority(self._target)} HTTP/1.1", f"Host: {_authority(self._target)}"]
@@ -193,15 +200,11 @@ def _tls(config: ClientConfig) -> ssl.SSLContext:
 
 @contextmanager
 def _ended_on_failure(end: Callable[[], None]) -> Iterator[None]:
-    """End what was opened for a connection that does not come about, and say why."""
+    """End what was opened for a connection that does not come about."""
     try:
         yield
-    except BaseException as error:
+    except BaseException:
         end()
-        if isinstance(error, ssl.SSLError):
-            raise ConnectError("tls_failed") from None
-        if isinstance(error, OSError):
-            raise ConnectError("connect_failed") from None
         raise
 
 
