@@ -1,9 +1,10 @@
 """The workers that send. One worker is one permit of ``max_concurrency``.
 
-For each POST: a job that is still wanted, a rate permit, the intent committed, the POST at once, its outcome
-committed. The outcome of one job and the intent of the next are handed to the writer together, so that they
-share a commit; the next POST leaves only after both are durable. So at most ``max_concurrency`` leads are
-``sending`` at any time, and nobody waits while ``sending``.
+For each POST: a moment to start at (:mod:`.pacing`), a rate permit, a job that is still wanted, the intent
+committed, the POST at once, its outcome committed. The outcome of one job and the intent of the next are
+handed to the writer together where neither has to wait, so that they share a commit; the next POST leaves
+only after both are durable. So at most ``max_concurrency`` leads are ``sending`` at any time, and nobody
+waits while ``sending``.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from airflow_provider_popin.sync.events import Answer, Settled
 from airflow_provider_popin.sync.job_queue import JobQueue
 from airflow_provider_popin.sync.jobs import BookingJob, CaptureJob, Job, Sending
 from airflow_provider_popin.sync.ledger import Ledger, LedgerUnreachableError, locked
+from airflow_provider_popin.sync.pacing import Pacer
 from airflow_provider_popin.sync.stop_switch import StopSwitch
 from airflow_provider_popin.sync.writer import Applied, Writer
 
@@ -120,6 +122,7 @@ class ExchangeLoop:
         self.concurrency = concurrency
         self._jitter = jitter
         self._failures_in_a_row = 0
+        self._pacer = Pacer(concurrency)
 
     async def run(self, jobs: JobQueue, desk: Desk, *, one_is_idle: asyncio.Event | None = None) -> None:
         """Work until the queue ends. Stopped, the workers finish what is under way and send nothing more.
@@ -183,10 +186,11 @@ class ExchangeLoop:
     async def _send(self, job: Job, desk: Desk, previous: _Settling | None) -> _Settling | None:
         """Send one job, with its retries; the outcome may still be on its way into the ledger on return."""
         while True:
-            if self._limiter.try_acquire() > 0:
+            start = self._pacer.start(boot_seconds())
+            if boot_seconds() < start or self._limiter.try_acquire() > 0:
                 await self._concluded(previous, desk)
                 previous = None
-                if not await self._permit():
+                if not await self._permit(start):
                     desk.dropped(job)
                     return None
             if not desk.wanted(job):
@@ -271,10 +275,12 @@ class ExchangeLoop:
             return Outcome(Verdict.NOT_SENT, reason="stopped")
         if boot_seconds() - started > LATEST_SEND_SECONDS:
             return Outcome(Verdict.NOT_SENT, reason="too_late")
+        began = boot_seconds()
         exchange = await self._sender.send(
             job.request(self._config.postal_code_field),
             not_after=started + LATEST_SEND_SECONDS + self._config.connect_timeout_seconds,
         )
+        self._pacer.answered(boot_seconds() - began)
         return classify(job.endpoint, exchange, now=datetime.now(UTC), personal=job.personal())
 
     def _retry_delay(self, job: Job, outcome: Outcome) -> float | None:
@@ -307,12 +313,16 @@ class ExchangeLoop:
     def _stop_for(self, job: Job, outcome: Outcome) -> None:
         self._switch.stop(error_for(outcome, job.request(self._config.postal_code_field)))
 
-    async def _permit(self) -> bool:
+    async def _permit(self, start: float) -> bool:
+        """Wait for the moment to start at, then for the rate limit; False if the run stops first."""
+        wait = start - boot_seconds()
         while not self._switch.stopped:
-            wait = self._limiter.try_acquire()
             if wait <= 0:
-                return True
+                wait = self._limiter.try_acquire()
+                if wait <= 0:
+                    return True
             await self._switch.sleep(wait)
+            wait = 0.0
         return False
 
     async def _concluded(self, settling: _Settling | None, desk: Desk) -> None:

@@ -20,7 +20,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlch
 
 from airflow_provider_popin.sync import record_sql, schema, states
 from airflow_provider_popin.sync.errors import LedgerError
-from airflow_provider_popin.sync.events import Effects, Event, Intent, Planned, Record
+from airflow_provider_popin.sync.events import Effects, Event, Planned, Record
 
 # How long a writer waits for another process's transaction on SQLite before "database is locked".
 SQLITE_BUSY_SECONDS = 30
@@ -164,18 +164,17 @@ class Ledger:
         # A plan that is refused gives back what it took.
         effects = Effects(release_seats=[plan.id for plan in plans])
         accepted: list[bool] = []
-        changed: dict[int, bool] = {}  # record id -> only by intents
+        before = {key: record.values() for key, record in records.items()}
+        changed: dict[int, Record] = {}
         for event in events:
             record = records.get(event.id)
             ok = record is not None and (not isinstance(event, Planned) or _seat(event) in seated)
-            ok = ok and states.apply(record, event, effects, now)  # type: ignore[arg-type]
+            if ok and record is not None and states.apply(record, event, effects, now):
+                changed[event.id] = record
+            else:
+                ok = False
             accepted.append(ok)
-            if ok:
-                changed[event.id] = changed.get(event.id, True) and isinstance(event, Intent)
-        by_intents = [records[i] for i, by_intent in changed.items() if by_intent]
-        record_sql.write(connection, by_intents, record_sql.CHANGED_BY_INTENT)
-        by_others = [records[i] for i, by_intent in changed.items() if not by_intent]
-        record_sql.write(connection, by_others, record_sql.MUTABLE)
+        record_sql.write_changes(connection, [(before[i], record) for i, record in changed.items()])
         _seats_and_notes(connection, account, records, effects, now)
         return accepted
 

@@ -25,7 +25,6 @@ from airflow_provider_popin.sync.events import Record
 
 _IMMUTABLE = ("id", "lead_id", "generation", "written")
 MUTABLE = tuple(c.name for c in schema.record_columns if c.name not in _IMMUTABLE)
-CHANGED_BY_INTENT = ("capture_state", "booking_state", "attempt", "deadline", "resends", "run", "updated_at")
 
 # What a record held, as of `Record.values`, and the record as it is to be.
 Change = tuple[tuple[Any, ...], Record]
@@ -100,6 +99,17 @@ def write(connection: Connection, records: Sequence[Record], names: tuple[str, .
         else:
             statement, values = _update(names)
             cursor.executemany(statement, [values(record) for record in records])
+
+
+def write_changes(connection: Connection, changes: Sequence[Change]) -> None:
+    """Write the columns back in which records differ from what they held.
+
+    :param connection: in a write transaction that has locked them
+    :param changes: each record once
+    """
+    names = _union(tuple({_differences(change) for change in changes}))
+    if names:
+        write(connection, [record for _, record in changes], names)
 
 
 def write_unless_changed(connection: Connection, changes: Sequence[Change]) -> set[int]:

@@ -24,7 +24,7 @@ from airflow_provider_popin.sync.known_records import KnownRecords
 from airflow_provider_popin.sync.ledger import Ledger, LedgerUnreachableError, locked
 
 # More would keep the first of them waiting: who is told soon sends while the rest is being written.
-MOST_EVENTS = 32
+MOST_EVENTS = 64
 # Those of four workers. Told all at once, the workers would connect, send and be answered side by side: the
 # loop would idle for a latency, then have everything to do at once (at 50 ms: a seventh fewer leads).
 ANSWERS_AT_ONCE = 8

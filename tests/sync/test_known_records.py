@@ -239,7 +239,7 @@ class TestStatements:
 
     @pytest.mark.skipif(not record_sql.SQLITE_WRITES_FROM_VALUES, reason="this SQLite is too old")
     def test_leads_are_found_by_id(self, sqlite_ledger: Ledger) -> None:
-        statement, _ = record_sql._update_from_values(record_sql.CHANGED_BY_INTENT, 32)
+        statement, _ = record_sql._update_from_values(("capture_state", "attempt", "updated_at"), 32)
         marks = (None,) * statement.count("?")
         with sqlite_ledger.read() as connection, record_sql.driver_cursor(connection) as cursor:
             plan = [row[3] for row in cursor.execute(f"EXPLAIN QUERY PLAN {statement}", marks)]
