@@ -21,6 +21,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlch
 from airflow_provider_popin.sync import record_sql, schema, states
 from airflow_provider_popin.sync.errors import LedgerError
 from airflow_provider_popin.sync.events import Effects, Event, Planned, Record
+from airflow_provider_popin.sync.record_sql import Seat
 
 # How long a writer waits for another process's transaction on SQLite before "database is locked".
 SQLITE_BUSY_SECONDS = 30
@@ -220,30 +221,15 @@ def chunks(items: Sequence[Any], size: int = CHUNK) -> Iterator[Sequence[Any]]:
         yield items[start : start + size]
 
 
-def _take_planned_seats(
-    connection: Connection, account: str, events: Sequence[Planned]
-) -> set[tuple[int, int, int]]:
-    """Insert the seats; whose insert found the seat free is told by reading back, in any database."""
-    taken: set[tuple[int, int, int]] = set()
-    if not events:
-        return taken
+def _take_planned_seats(connection: Connection, account: str, events: Sequence[Planned]) -> set[Seat]:
+    taken: set[Seat] = set()
     # Ordered, so that two processes never wait for each other in a circle.
-    record_sql.insert_new(
-        connection,
-        schema.seats,
-        [
-            {"account": account, "slot_start": e.slot_start, "number": e.seat, "lead": e.id}
-            for e in sorted(events, key=lambda e: (e.slot_start, e.seat))
-        ],
-    )
-    seats = schema.seats.c
-    for chunk in chunks(sorted({event.id for event in events})):
-        query = sa.select(seats.lead, seats.slot_start, seats.number).where(seats.lead.in_(chunk))
-        taken.update((lead, start, number) for lead, start, number in connection.execute(query))
+    for chunk in chunks(sorted(events, key=lambda event: (event.slot_start, event.seat))):
+        taken |= record_sql.take_seats(connection, account, [_seat(event) for event in chunk])
     return taken
 
 
-def _seat(event: Planned) -> tuple[int, int, int]:
+def _seat(event: Planned) -> Seat:
     return event.id, event.slot_start, event.seat
 
 

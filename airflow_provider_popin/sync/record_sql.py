@@ -28,6 +28,8 @@ MUTABLE = tuple(c.name for c in schema.record_columns if c.name not in _IMMUTABL
 
 # What a record held, as of `Record.values`, and the record as it is to be.
 Change = tuple[tuple[Any, ...], Record]
+# Lead, start of the slot, number.
+Seat = tuple[int, int, int]
 
 _NAMES = [column.name for column in schema.record_columns]
 _UPDATED_AT = _NAMES.index("updated_at")
@@ -35,6 +37,15 @@ _encoder = json.JSONEncoder(ensure_ascii=False)
 # UPDATE ... FROM came with 3.33, RETURNING with 3.35.
 SQLITE_WRITES_FROM_VALUES = sqlite3.sqlite_version_info >= (3, 35)
 _SELECT = f"SELECT {', '.join(_NAMES)} FROM {schema.leads.name} WHERE"  # noqa: S608 - names of ours only
+_SEAT_COLUMNS = "account, lead, slot_start, number"
+_INSERT_SEAT = f"INSERT INTO {schema.seats.name} ({_SEAT_COLUMNS}) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"  # noqa: S608
+_INSERT_SEATS_FROM_JSON = (
+    f"INSERT INTO {schema.seats.name} ({_SEAT_COLUMNS})"  # noqa: S608 - names of ours only
+    " SELECT %s, lead, slot_start, number"
+    " FROM json_to_recordset(%s::json) AS given(lead bigint, slot_start bigint, number integer)"
+    " ON CONFLICT DO NOTHING RETURNING lead, slot_start, number"
+)
+_SELECT_SEATS = f"SELECT lead, slot_start, number FROM {schema.seats.name} WHERE lead"  # noqa: S608
 # SQLite has no truth values of its own and gives 0 and 1.
 _TRUTH_VALUES = tuple(
     index for index, column in enumerate(schema.record_columns) if isinstance(column.type, sa.Boolean)
@@ -65,23 +76,27 @@ def read_leads(
     return _read(connection, condition, (account, source), lead_ids, lock)
 
 
-def insert_new(
-    connection: Connection, table: sa.Table, rows: Sequence[Mapping[str, object]]
-) -> list[Record] | None:
-    """Insert rows; one that a unique key knows already is left out. On Postgres it is one statement.
+def take_seats(connection: Connection, account: str, seats: Sequence[Seat]) -> set[Seat]:
+    """Insert seats, of which some may be somebody else's.
 
     :param connection: in a write transaction
-    :param table: one of ``schema``'s
-    :param rows: at least one; all with the same columns
-    :return: of leads, those that were added; None where the database does not say
+    :param seats: at least one and at most 500
+    :return: those that these leads have now, some maybe from before
     """
-    names = tuple(rows[0])
     with driver_cursor(connection) as cursor:
         if connection.dialect.name == "sqlite":
-            cursor.executemany(_insert(table, names), [tuple([row[name] for name in names]) for row in rows])
-            return None
-        cursor.execute(_insert_from_json(table, names), (_as_json(rows),))
-        return [Record(*row) for row in cursor.fetchall()] if table is schema.leads else None
+            cursor.executemany(_INSERT_SEAT, [(account, *seat) for seat in seats])
+            leads = [lead for lead, _, _ in seats]
+            cursor.execute(f"{_SELECT_SEATS} IN ({','.join('?' * len(leads))})", leads)
+            return set(cursor.fetchall())
+        rows = [{"lead": lead, "slot_start": start, "number": number} for lead, start, number in seats]
+        cursor.execute(_INSERT_SEATS_FROM_JSON, (account, _as_json(rows)))
+        taken: set[Seat] = set(cursor.fetchall())
+        # Not all of them: in a new ledger Postgres would read the whole table each time.
+        if others := [lead for lead, start, number in seats if (lead, start, number) not in taken]:
+            cursor.execute(f"{_SELECT_SEATS} = ANY(%s)", (others,))
+            taken.update(cursor.fetchall())
+        return taken
 
 
 def write(connection: Connection, records: Sequence[Record], names: tuple[str, ...]) -> None:
@@ -230,22 +245,6 @@ def _read(
         filled = (*given, *keys, *(keys[-1],) * (length - len(keys)))
         cursor.execute(f"{_SELECT} {condition} IN ({marks}) ORDER BY id", filled)
         return [Record(*_with_truth_values(row)) for row in cursor.fetchall()]
-
-
-@cache
-def _insert(table: sa.Table, names: tuple[str, ...]) -> str:
-    marks = ", ".join("?" * len(names))
-    return f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({marks}) ON CONFLICT DO NOTHING"  # noqa: S608
-
-
-@cache
-def _insert_from_json(table: sa.Table, names: tuple[str, ...]) -> str:
-    columns = ", ".join(f"{name} {_json_type(table.c[name])}" for name in names)
-    returning = f" RETURNING {', '.join(_NAMES)}" if table is schema.leads else ""
-    return (
-        f"INSERT INTO {table.name} ({', '.join(names)}) SELECT {', '.join(names)}"  # noqa: S608 - names of ours only
-        f" FROM json_to_recordset(%s::json) AS given({columns}) ON CONFLICT DO NOTHING{returning}"
-    )
 
 
 @cache
