@@ -17,6 +17,7 @@ _PACKAGES = (
     "airflow-provider-popin",
     "apache-airflow",
     "aiohttp",
+    "httptools",
     "uvloop",
     "SQLAlchemy",
     "psycopg",
