@@ -230,23 +230,20 @@ def test_more_than_was_asked_for_is_not_the_next_reply(send: Send, more: bytes) 
     assert (first.body, second.body) == (b"{}", SLOTS_BODY)
 
 
-@on_both_loops
-def test_more_that_comes_later_is_not_the_next_reply(send: Send) -> None:
-    ended = threading.Event()
+@pytest.mark.parametrize("fast", [False, True])
+def test_what_nobody_asked_for_ends_the_connection(fast: bool) -> None:
+    async def work(connection: HttpConnection, peers: socket.socket) -> None:
+        peers.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+        assert isinstance(await connection.exchange(b"GET", asyncio.get_running_loop().time() + 5), Reply)
+        assert connection.is_usable
+        peers.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]")
+        peers.settimeout(5)
+        # First what was asked, then the end: by then nothing can be taken for the next reply.
+        assert await asyncio.to_thread(peers.recv, 10) == b"GET"
+        assert await asyncio.to_thread(peers.recv, 10) == b""
+        assert not connection.is_usable
 
-    def script(peer: Peer) -> None:
-        peer.read_request()
-        peer.reply(b"{}")
-        with contextlib.suppress(OSError):
-            while True:
-                peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]")
-        ended.set()
-
-    with RawServer(script, serving) as server:
-        _, second = send(a_config(server.url), SLOTS, ended, SLOTS)
-        assert server.accepted == 2
-    assert isinstance(second, Reply)
-    assert second.body == SLOTS_BODY
+    on_a_pair(work, fast=fast)
 
 
 @on_both_loops

@@ -6,7 +6,9 @@ import threading
 import time
 
 import pytest
+import sqlalchemy as sa
 
+from airflow_provider_popin.sync import schema
 from airflow_provider_popin.sync.errors import SyncStoppedError
 from airflow_provider_popin.sync.pacing import SPACING_SECONDS, Pacer
 from tests.faults import conftest as fixtures
@@ -76,4 +78,6 @@ def test_a_stop_ends_the_waiting(make_world: MakeWorld, monkeypatch: pytest.Monk
 
     assert time.monotonic() - began < 20
     assert world.sandbox.stats()["requests"]["capture"] == 0
+    with world.open_ledger().read() as connection:
+        assert connection.execute(sa.select(sa.func.max(schema.leads.c.attempt))).scalar_one() == 0
     check_invariants(world)
