@@ -75,11 +75,13 @@ class HttpConnection(asyncio.Protocol):
         try:
             self.transport.write(request)
             return await waiting
+        except BaseException:
+            # Also where the reply has just arrived: nobody is left to keep the connection or to end it.
+            self._waiting = None
+            self.abort()
+            raise
         finally:
             timer.cancel()
-            if self._waiting is not None:
-                self._waiting = None
-                self.abort()
 
     def abort(self) -> None:
         """End the connection at once: taking leave first, TLS would wait for a peer that is silent."""

@@ -246,6 +246,22 @@ def test_what_nobody_asked_for_ends_the_connection(fast: bool) -> None:
     on_a_pair(work, fast=fast)
 
 
+@pytest.mark.parametrize("fast", [False, True])
+def test_cancelled_in_the_moment_of_the_reply(fast: bool) -> None:
+    """The connection ends: it was to be kept by who is gone."""
+
+    async def work(connection: HttpConnection, peers: socket.socket) -> None:
+        waiting = asyncio.create_task(connection.exchange(b"GET", asyncio.get_running_loop().time() + 5))
+        await asyncio.sleep(0)
+        connection.data_received(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        assert connection.transport.is_closing()
+
+    on_a_pair(work, fast=fast)
+
+
 @on_both_loops
 def test_server_that_keeps_no_connection(send: Send) -> None:
     def script(peer: Peer) -> None:
