@@ -92,10 +92,12 @@ class AsyncSender:
         if is_late(not_after):
             connection.abort()
             return Failure(sent=False, reason="too_late")
-        exchange = await connection.exchange(
-            self._bytes_of(request, last=alone), began + self._config.timeout_seconds
-        )
-        self._keep_or_drop(connection, keep=not alone)
+        try:
+            exchange = await connection.exchange(
+                self._bytes_of(request, last=alone), began + self._config.timeout_seconds
+            )
+        finally:
+            self._keep_or_drop(connection, keep=not alone)
         return _unpacked(exchange)
 
     def _take_kept(self, now: float) -> HttpConnection | None:

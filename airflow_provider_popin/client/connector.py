@@ -6,8 +6,8 @@ import asyncio
 import base64
 import socket
 import ssl
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from urllib.parse import SplitResult, unquote, urlsplit
 
 import aiohappyeyeballs
@@ -111,7 +111,7 @@ class Connector:
             opened = await aiohappyeyeballs.start_connection(
                 addresses, happy_eyeballs_delay=_NEXT_ADDRESS_SECONDS, interleave=1
             )
-        with self._told_of_server(), _ended_on_failure(opened.close):
+            # The loop's from here on, which closes it where it fails.
             return (await create_connection(HttpConnection, sock=opened, ssl=tls, server_hostname=name))[1]
 
     async def _resolve(self, server: SplitResult) -> Sequence[aiohappyeyeballs.AddrInfoType]:
@@ -128,7 +128,8 @@ class Connector:
     async def _tunnel(self, proxy: HttpConnection, deadline: float) -> HttpConnection:
         """Have the proxy pass everything on, and speak TLS through it."""
         assert self._tls is not None
-        with self._told_of_server(), _ended_on_failure(proxy.abort):
+        with self._told_of_server(), ExitStack() as failed:
+            failed.callback(proxy.abort)
             # The limit around all of this comes first.
             answer = await proxy.exchange(self._connect_request(), deadline + 1, head_only=True)
             if not isinstance(answer, Reply) or not 200 <= answer.status < 300:
@@ -140,6 +141,7 @@ class Connector:
             if transport is None:  # lost in the very moment in which it was ready
                 raise ConnectError("connect_failed")
             connection.connection_made(transport)
+            failed.pop_all()
             return connection
 
     @contextmanager
@@ -196,16 +198,6 @@ def _tls(config: ClientConfig) -> ssl.SSLContext:
     unchecked.check_hostname = False
     unchecked.verify_mode = ssl.CERT_NONE
     return unchecked
-
-
-@contextmanager
-def _ended_on_failure(end: Callable[[], None]) -> Iterator[None]:
-    """End what was opened for a connection that does not come about."""
-    try:
-        yield
-    except BaseException:
-        end()
-        raise
 
 
 @contextmanager

@@ -53,8 +53,8 @@ class Reply:
 class Failure:
     """An exchange without a complete reply.
 
-    :param sent: whether the first byte of the body was asked for by the library. False means that Popin
-        cannot have acted on it. For a request without a body: whether the connection was made.
+    :param sent: whether the first byte of the body may have left. False means that Popin cannot have acted on
+        it. For a request without a body: whether the connection was made.
     :param reason: short code: ``dns_failed``, ``connect_failed``, ``connect_timeout``, ``tls_failed``,
         ``proxy_failed``, ``read_timeout``, ``connection_lost``, ``too_late``, ``body_too_large``,
         ``bad_reply``

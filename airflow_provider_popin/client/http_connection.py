@@ -60,8 +60,8 @@ class HttpConnection(asyncio.Protocol):
     async def exchange(self, request: bytes, deadline: float, *, head_only: bool = False) -> Exchange:
         """Write a request and wait for the reply.
 
-        From here on nobody can say whether the server acted on the request, unless it replies. Cancelled, it
-        drops the connection.
+        From here on nobody can say whether the server acted on the request, unless it replies. Cancelled
+        before that, the connection is not usable any more; whoever has it ends it.
 
         :param request: head and body
         :param deadline: value of the loop's clock
@@ -75,11 +75,6 @@ class HttpConnection(asyncio.Protocol):
         try:
             self.transport.write(request)
             return await waiting
-        except BaseException:
-            # Also where the reply has just arrived: nobody is left to keep the connection or to end it.
-            self._waiting = None
-            self.abort()
-            raise
         finally:
             timer.cancel()
 

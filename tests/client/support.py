@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
+import pytest
 import uvloop
 
 from airflow_provider_popin.client.async_sender import AsyncSender
@@ -17,6 +19,7 @@ from airflow_provider_popin.client.leads import make_lead
 from airflow_provider_popin.client.models import Lead
 from airflow_provider_popin.client.protocol import build_capture, build_schedule, build_slots
 from airflow_provider_popin.client.requests_sender import RequestsSender
+from tests.client.raw_server import Peer
 
 NOW = datetime(2025, 9, 17, 6, 0, tzinfo=UTC)
 SLOT_TIME = "Thu, 25 Sep 2025 03:15 PM"
@@ -60,6 +63,17 @@ def a_config(
         proxy=proxy,
         verify=verify,
     )
+
+
+class Certificate(NamedTuple):
+    """A server's certificate.
+
+    :param path: file that a client can trust
+    :param context: what the server speaks TLS with
+    """
+
+    path: str
+    context: ssl.SSLContext
 
 
 class Send(Protocol):
@@ -131,3 +145,13 @@ SENDERS = {
     "async-on-uvloop": send_with_async_on_uvloop,
 }
 SLOTS = build_slots()
+
+
+def serving(peer: Peer) -> None:
+    """Answers whatever is asked with the slots."""
+    while True:
+        peer.read_request()
+        peer.reply(SLOTS_BODY)
+
+
+on_both_loops = pytest.mark.parametrize("send", [send_with_async, send_with_async_on_uvloop])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import gzip
 import logging
-import os
 import socket
 import threading
 import time
@@ -40,13 +39,6 @@ def send(request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture) -> It
     yield SENDERS[request.param]
     complaints = [record for record in caplog.records if record.levelno >= logging.ERROR]
     assert not complaints, [record.getMessage() for record in complaints]
-
-
-@pytest.fixture(autouse=True)
-def _no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in list(os.environ):
-        if name.lower().endswith("_proxy"):
-            monkeypatch.delenv(name)
 
 
 def only(exchanges: list[Exchange]) -> Exchange:
