@@ -271,7 +271,7 @@ def _take_extra_seat(connection: Connection, account: str, record: Record) -> No
         )
         # None: another transaction took that number just now.
         record.seat = connection.execute(mine).scalar_one_or_none()
-    record_sql.write(connection, [record], record_sql.MUTABLE)
+    record_sql.write(connection, [record], ("seat",))
 
 
 @contextmanager

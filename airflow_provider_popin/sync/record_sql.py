@@ -8,7 +8,6 @@ made here from the tables of ``schema`` and go to the driver's own cursor with p
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -23,9 +22,6 @@ from sqlalchemy.exc import DBAPIError
 from airflow_provider_popin.sync import schema
 from airflow_provider_popin.sync.events import Record
 
-_IMMUTABLE = ("id", "lead_id", "generation", "written")
-MUTABLE = tuple(c.name for c in schema.record_columns if c.name not in _IMMUTABLE)
-
 # What a record held, as of `Record.values`, and the record as it is to be.
 Change = tuple[tuple[Any, ...], Record]
 # Lead, start of the slot, number.
@@ -34,8 +30,6 @@ Seat = tuple[int, int, int]
 _NAMES = [column.name for column in schema.record_columns]
 _UPDATED_AT = _NAMES.index("updated_at")
 _encoder = json.JSONEncoder(ensure_ascii=False)
-# UPDATE ... FROM came with 3.33, RETURNING with 3.35.
-SQLITE_WRITES_FROM_VALUES = sqlite3.sqlite_version_info >= (3, 35)
 _SELECT = f"SELECT {', '.join(_NAMES)} FROM {schema.leads.name} WHERE"  # noqa: S608 - names of ours only
 _SEAT_COLUMNS = "account, lead, slot_start, number"
 _INSERT_SEAT = f"INSERT INTO {schema.seats.name} ({_SEAT_COLUMNS}) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"  # noqa: S608
@@ -122,7 +116,7 @@ def write_changes(connection: Connection, changes: Sequence[Change]) -> None:
     :param connection: in a write transaction that has locked them
     :param changes: each record once
     """
-    names = _union(tuple({_differences(change) for change in changes}))
+    names = _union(frozenset(map(_differences, changes)))
     if names:
         write(connection, [record for _, record in changes], names)
 
@@ -130,7 +124,7 @@ def write_changes(connection: Connection, changes: Sequence[Change]) -> None:
 def write_unless_changed(connection: Connection, changes: Sequence[Change]) -> set[int]:
     """Write records back that nobody else has changed, which their ``updated_at`` tells.
 
-    On Postgres it is one statement, on SQLite one for each set of columns that has changed.
+    On Postgres it is one statement.
 
     :param connection: in a write transaction, or one that commits each statement
     :param changes: each record once
@@ -138,45 +132,19 @@ def write_unless_changed(connection: Connection, changes: Sequence[Change]) -> s
     """
     if not changes:
         return set()
-    alike: dict[tuple[str, ...], list[Change]] = {}
-    for change in changes:
-        alike.setdefault(_differences(change), []).append(change)
+    differences = [_differences(change) for change in changes]
     with driver_cursor(connection) as cursor:
         if connection.dialect.name != "sqlite":
             rows = [(record, before[_UPDATED_AT]) for before, record in changes]
-            cursor.execute(*_update_many(_union(tuple(alike)), rows))
+            cursor.execute(*_update_many(_union(frozenset(differences)), rows))
             return {key for (key,) in cursor.fetchall()}
         written: set[int] = set()
-        for names, group in alike.items():
-            together = SQLITE_WRITES_FROM_VALUES and len(group) > 1
-            written.update((_write_alike if together else _write_each)(cursor, names, group))
+        for (before, record), names in zip(changes, differences, strict=True):
+            statement, values = _update(names)
+            cursor.execute(f"{statement} AND updated_at = ?", (*values(record), before[_UPDATED_AT]))
+            if cursor.rowcount == 1:
+                written.add(record.id)
         return written
-
-
-def _write_alike(cursor: Any, names: tuple[str, ...], changes: Sequence[Change]) -> list[int]:
-    """Not one by one: with each statement the driver lets go of the interpreter's lock, which the loop's
-    thread takes, and waits for it.
-    """
-    # Few numbers of rows are few statements, which the driver keeps prepared: rows of no record fill up.
-    rows = 1 << (len(changes) - 1).bit_length()
-    statement, values = _update_from_values(names, rows)
-    given: list[Any] = []
-    for before, record in changes:
-        given += values(record)
-        given.append(before[_UPDATED_AT])
-    given += (None,) * ((rows - len(changes)) * (len(names) + 2))
-    cursor.execute(statement, given)
-    return [key for (key,) in cursor.fetchall()]
-
-
-def _write_each(cursor: Any, names: tuple[str, ...], changes: Sequence[Change]) -> list[int]:
-    statement, values = _update(names)
-    written = []
-    for before, record in changes:
-        cursor.execute(f"{statement} AND updated_at = ?", (*values(record), before[_UPDATED_AT]))
-        if cursor.rowcount == 1:
-            written.append(record.id)
-    return written
 
 
 def _differences(change: Change) -> tuple[str, ...]:
@@ -189,7 +157,7 @@ def _differences(change: Change) -> tuple[str, ...]:
 
 
 @cache
-def _union(sets: tuple[tuple[str, ...], ...]) -> tuple[str, ...]:
+def _union(sets: frozenset[tuple[str, ...]]) -> tuple[str, ...]:
     return tuple(name for name in _NAMES if any(name in names for names in sets))
 
 
@@ -251,19 +219,6 @@ def _read(
 def _update(names: tuple[str, ...]) -> tuple[str, Callable[[Record], tuple[Any, ...]]]:
     changes = ", ".join(f"{name} = ?" for name in names)
     return f"UPDATE {schema.leads.name} SET {changes} WHERE id = ?", attrgetter(*names, "id")  # noqa: S608
-
-
-@cache
-def _update_from_values(names: tuple[str, ...], rows: int) -> tuple[str, Callable[[Record], tuple[Any, ...]]]:
-    changes = ", ".join(f"{name} = given.column{number}" for number, name in enumerate(names, 1))
-    row = f"({', '.join('?' * (len(names) + 2))})"
-    statement = (
-        f"UPDATE {schema.leads.name} AS lead SET {changes}"  # noqa: S608 - names of ours only
-        f" FROM (VALUES {', '.join([row] * rows)}) AS given"
-        f" WHERE lead.id = given.column{len(names) + 1} AND lead.updated_at = given.column{len(names) + 2}"
-        " RETURNING id"
-    )
-    return statement, attrgetter(*names, "id")
 
 
 def _update_many(

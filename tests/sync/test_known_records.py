@@ -185,24 +185,19 @@ class TestWhatIsKnown:
 
 
 class TestStatements:
-    """What gathers on SQLite is written by one statement, or one by one where SQLite is too old for that."""
-
-    @pytest.fixture(params=[True, False], ids=["together", "each"])
-    def together(self, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
-        monkeypatch.setattr(record_sql, "SQLITE_WRITES_FROM_VALUES", request.param)
-        return bool(request.param)
+    """What is handed in together."""
 
     @pytest.mark.parametrize("leads", [1, 2, 5, 32])
-    def test_one_for_all_that_change_alike(self, ledger: Ledger, together: bool, leads: int) -> None:
+    def test_one_for_all_on_postgres(self, ledger: Ledger, leads: int) -> None:
         keys = [add_lead(ledger, f"L{number}") for number in range(leads)]
         known = known_to(ledger, *keys)
         with statements(ledger) as seen:
             assert tell(ledger, known, *(capture_intent(key) for key in keys)) == [True] * leads
         updates = [one for one in seen if one.startswith("UPDATE popin_leads")]
-        assert len(updates) == (1 if together or ledger.engine.dialect.name != "sqlite" else leads)
+        assert len(updates) == (leads if ledger.engine.dialect.name == "sqlite" else 1)
         assert {record(ledger, key).capture_state for key in keys} == {"sending"}
 
-    def test_each_keeps_its_own_values(self, ledger: Ledger, together: bool) -> None:
+    def test_each_keeps_its_own_values(self, ledger: Ledger) -> None:
         outcomes = [lead_in(ledger, "capture_sending", f"O{number}") for number in range(3)]
         intents = [add_lead(ledger, f"I{number}") for number in range(3)]
         known = known_to(ledger, *outcomes, *intents)
@@ -216,7 +211,7 @@ class TestStatements:
             assert (found.capture_state, found.customer_id, found.attempt) == ("sending", None, 1)
             assert found.deadline is not None
 
-    def test_who_was_changed_by_somebody_else_is_told_apart(self, ledger: Ledger, together: bool) -> None:
+    def test_who_was_changed_by_somebody_else_is_told_apart(self, ledger: Ledger) -> None:
         keys = [add_lead(ledger, f"L{number}") for number in range(5)]
         known = known_to(ledger, *keys)
         theirs = [keys[1], keys[4]]
@@ -226,7 +221,7 @@ class TestStatements:
         assert [record(ledger, key).capture_state for key in theirs] == ["captured", "captured"]
         assert [key in known for key in keys] == told
 
-    def test_what_cannot_be_stored_does_not_take_its_neighbours(self, ledger: Ledger, together: bool) -> None:
+    def test_what_cannot_be_stored_does_not_take_its_neighbours(self, ledger: Ledger) -> None:
         keys = [lead_in(ledger, "capture_sending", f"L{number}") for number in range(3)]
         told = write(
             ledger,
@@ -236,14 +231,6 @@ class TestStatements:
         assert [told[0], told[2]] == [True, True]
         assert isinstance(told[1], LedgerError)
         assert record(ledger, keys[1]).capture_state == "sending"
-
-    @pytest.mark.skipif(not record_sql.SQLITE_WRITES_FROM_VALUES, reason="this SQLite is too old")
-    def test_leads_are_found_by_id(self, sqlite_ledger: Ledger) -> None:
-        statement, _ = record_sql._update_from_values(("capture_state", "attempt", "updated_at"), 32)
-        marks = (None,) * statement.count("?")
-        with sqlite_ledger.read() as connection, record_sql.driver_cursor(connection) as cursor:
-            plan = [row[3] for row in cursor.execute(f"EXPLAIN QUERY PLAN {statement}", marks)]
-        assert "SEARCH lead USING INTEGER PRIMARY KEY (rowid=?)" in plan
 
 
 class TestSomebodyElse:

@@ -121,6 +121,14 @@ class TestApply:
         with ledger.write() as connection:
             assert list(locked(connection, [*keys, *range(10_000, 11_500)])) == keys
 
+    def test_records_that_change_in_different_ways(self, ledger: Ledger) -> None:
+        """The columns of all are written, not those of the first one only."""
+        first, second = lead_in(ledger, "capture_sending", "L1"), lead_in(ledger, "captured", "L2")
+        assert apply(ledger, captured(first, customer_id="MzE1"), planned(second)) == [True, True]
+        assert (record(ledger, first).customer_id, record(ledger, first).seat) == ("MzE1", None)
+        found = record(ledger, second)
+        assert (found.booking_state, found.slot_start, found.seat) == ("planned", SLOT, 1)
+
 
 class TestSeats:
     def test_a_seat_has_one_holder(self, ledger: Ledger) -> None:

@@ -52,6 +52,19 @@ def test_the_latency_is_learned() -> None:
     assert [pacer.start(20.0) for _ in range(2)] == [20.0] * 2
 
 
+def test_the_loop_tells_how_long_exchanges_take(
+    make_world: MakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[float] = []
+    monkeypatch.setattr(Pacer, "answered", lambda _, seconds: told.append(seconds))
+    world = make_world(3)
+    world.sandbox.reset(latency_ms=20)
+
+    assert world.run().counts() == {"booked": 3}
+    assert len(told) == 6
+    assert min(told) >= 0.02
+
+
 def test_a_stop_ends_the_waiting(make_world: MakeWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is sent for who waits, and the ledger holds no intent of his."""
     asked = threading.Event()
