@@ -32,8 +32,6 @@ log = logging.getLogger(__name__)
 MAX_TAKEN = 3
 # Ends a run whose slot list never holds still.
 MAX_ROUNDS = 20
-# Seats that are taken in one transaction: while it lasts, no answer is committed and every worker waits.
-PLAN_CHUNK = 64
 _PLANNABLE = (BookingState.WAITING, BookingState.UNASSIGNED)
 
 
@@ -104,7 +102,7 @@ class BookingDesk:
 
     async def _book(self, waiting: Sequence[Waiting], resends: Sequence[int]) -> None:
         if resends:
-            await self._send(self._resend_jobs(resends))
+            await self._send(JobQueue(self._loop.concurrency), self._resend_jobs(resends))
         for _ in range(MAX_ROUNDS):
             if not waiting or self._is_over():
                 return
@@ -129,7 +127,8 @@ class BookingDesk:
         # Two stable sorts on plain values: a tuple for each of 100,000 leads would be a fifth of the memory.
         order = sorted(plan.assigned)
         order.sort(key=plan.assigned.__getitem__)
-        await self._send(self._planned_jobs(order, plan.assigned, seats))
+        queue = JobQueue(self._loop.concurrency)
+        await self._send(queue, self._planned_jobs(queue, order, plan.assigned, seats))
         return plan.unassigned
 
     async def _next_round(self, waiting: Sequence[Waiting]) -> list[Waiting]:
@@ -159,8 +158,7 @@ class BookingDesk:
         numbers = (n for n in range(1, self._calls_per_slot + 1) if n not in taken)
         return list(islice(numbers, min(room, most)))
 
-    async def _send(self, jobs: AsyncIterator[BookingJob]) -> None:
-        queue = JobQueue(2 * self._loop.concurrency)
+    async def _send(self, queue: JobQueue, jobs: AsyncIterator[BookingJob]) -> None:
         sending = asyncio.create_task(self._loop.run(queue, self))
         try:
             async for job in jobs:
@@ -172,9 +170,12 @@ class BookingDesk:
             await sending
 
     async def _planned_jobs(
-        self, order: Sequence[int], assigned: dict[int, int], seats: Seats
+        self, queue: JobQueue, order: Sequence[int], assigned: dict[int, int], seats: Seats
     ) -> AsyncIterator[BookingJob]:
-        for chunk in chunks(order, PLAN_CHUNK):
+        planned = 0
+        while planned < len(order):
+            chunk = order[planned : planned + queue.jobs_to_make]
+            planned += len(chunk)
             events = [
                 (key, seats.slots[assigned[key]], seats.free[assigned[key]].pop(0))
                 for key in chunk

@@ -153,7 +153,7 @@ class LeadSync:
         with LoopThread(self._progress.tick, self._patience) as thread:
             try:
                 situation = thread.call(session.open())
-                SourceReader(reader, spool, self._progress, self._watermark).read(
+                SourceReader(reader, spool, self._progress, self._watermark, session.is_ahead).read(
                     self._while_unhurried(rows),
                     lambda chunk: thread.call(session.take([row for _, row in chunk])),
                     self._switch,

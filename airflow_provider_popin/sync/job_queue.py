@@ -6,15 +6,31 @@ import asyncio
 
 from airflow_provider_popin.sync.jobs import Job
 
+# A transaction that makes jobs keeps answers from being committed, and workers from sending: short ones keep
+# few waiting, long ones cost less.
+FEW_JOBS = 8
+MANY_JOBS = 64
+
 
 class JobQueue:
     """Jobs for the workers, bounded, with an end.
 
-    :param size: how many jobs may wait
+    :param workers: for each of them two jobs may wait
     """
 
-    def __init__(self, size: int) -> None:
-        self._queue: asyncio.Queue[Job | None] = asyncio.Queue(size)
+    def __init__(self, workers: int) -> None:
+        self._workers = workers
+        self._queue: asyncio.Queue[Job | None] = asyncio.Queue(2 * workers)
+
+    @property
+    def is_ahead(self) -> bool:
+        """Whether every worker has a job waiting for it. To be asked from any thread."""
+        return self._queue.qsize() >= self._workers
+
+    @property
+    def jobs_to_make(self) -> int:
+        """How many jobs the next transaction should make: many where workers are about to run out of them."""
+        return FEW_JOBS if self.is_ahead else MANY_JOBS
 
     async def put(self, job: Job) -> None:
         """Hand in a job; waits while the queue is full."""

@@ -32,7 +32,7 @@ from airflow_provider_popin.sync.intake import (
 )
 from airflow_provider_popin.sync.job_queue import JobQueue
 from airflow_provider_popin.sync.jobs import Sending
-from airflow_provider_popin.sync.ledger import Ledger, chunks
+from airflow_provider_popin.sync.ledger import Ledger
 from airflow_provider_popin.sync.progress import Progress
 from airflow_provider_popin.sync.rows import BookingWish, LeadRow
 from airflow_provider_popin.sync.settings import Prior, RunIdentity, SyncSettings
@@ -44,8 +44,6 @@ log = logging.getLogger(__name__)
 
 LEASE_SECONDS = 90.0
 RENEW_SECONDS = 20.0
-# Rows that are admitted in one transaction: while it lasts, no answer is committed and every worker waits.
-ADMIT_CHUNK = 64
 # Slots that were read before the last captures were answered are planned without reading them again.
 FRESH_SECONDS = 5.0
 # So many rows make a new ledger large enough to be worth counting.
@@ -144,11 +142,15 @@ class Session:
             situation=self._situation,
             limit=self._limit,
         )
-        self._captures = JobQueue(2 * self._config.max_concurrency)
+        self._captures = JobQueue(self._config.max_concurrency)
         self._capturing = asyncio.create_task(
             self._loop.run(self._captures, self._desk, one_is_idle=self._one_is_idle)
         )
         return self._situation
+
+    def is_ahead(self) -> bool:
+        """Whether enough captures wait for the workers. To be asked from any thread, once the run is open."""
+        return self._captures.is_ahead
 
     async def take(self, rows: Sequence[Row]) -> list[Admitted]:
         """Admit a chunk of rows and hand their captures to the workers; waits while those are busy.
@@ -157,8 +159,9 @@ class Session:
         :raises LedgerError: the ledger cannot be written
         """
         admitted: list[Admitted] = []
-        for chunk in chunks(rows, ADMIT_CHUNK):
-            admitted += await self._take(chunk)
+        while len(admitted) < len(rows):
+            taken = len(admitted)
+            admitted += await self._take(rows[taken : taken + self._captures.jobs_to_make])
         before, self._rows_taken = self._rows_taken, self._rows_taken + len(rows)
         if before < STATISTICS_AFTER <= self._rows_taken:
             await self._writer.call(ledger_queries.gather_statistics)

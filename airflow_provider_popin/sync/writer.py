@@ -8,8 +8,9 @@ given only after the commit, so an accepted intent is durable before its POST.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Sized
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -28,6 +29,8 @@ MOST_EVENTS = 64
 # Those of four workers. Told all at once, the workers would connect, send and be answered side by side: the
 # loop would idle for a latency, then have everything to do at once (at 50 ms: a seventh fewer leads).
 ANSWERS_AT_ONCE = 8
+# An outcome, and the intent of the same worker.
+ANSWERS_OF_ONE_WORKER = 2
 
 T = TypeVar("T")
 Applied = tuple[bool, float]
@@ -102,7 +105,7 @@ class Writer:
         except BaseException as error:  # noqa: BLE001 - whatever it was, those who wait must hear of it
             results = [error] * len(batch)
         with suppress(RuntimeError):  # the loop is closed: what is left is written all the same
-            loop.call_soon_threadsafe(_deliver, loop, batch, results)
+            _tell(loop, batch, results, self._waiting)
         if self._waiting and not self._scheduled and not self._closing:
             # Behind whatever else waits for this thread.
             self._scheduled = True
@@ -186,6 +189,26 @@ def _as_ledger_error(error: LedgerError | ValueError) -> LedgerError:
     if isinstance(error, LedgerError):
         return error
     return LedgerError(f"the database's driver cannot encode a value: {type(error).__name__}")
+
+
+def _tell(
+    loop: asyncio.AbstractEventLoop,
+    batch: Sequence[_Waiting],
+    results: Sequence[Applied | BaseException],
+    waiting: Sized,
+) -> None:
+    """Let the loop answer the workers one by one, each sending before the next is told.
+
+    Workers that are told together send together, are answered together, and wait for each other again.
+
+    :param waiting: what is to be written next; for its sake, the rest is told at once
+    """
+    told, step = 0, ANSWERS_OF_ONE_WORKER
+    while len(batch) - told > step and not waiting:
+        loop.call_soon_threadsafe(_deliver, loop, batch[told : told + step], results[told : told + step])
+        told += step
+        time.sleep(0)  # lets go of the interpreter's lock
+    loop.call_soon_threadsafe(_deliver, loop, batch[told:], results[told:])
 
 
 def _deliver(

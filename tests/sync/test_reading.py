@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 
 import pytest
+from pytest_mock import MockerFixture
 
 from airflow_provider_popin.client.config import ClientConfig
 from airflow_provider_popin.client.errors import PopinInputError
@@ -57,6 +59,27 @@ def read(
 
 def ends(rows: Sequence[SpooledRow]) -> list[tuple[str | None, str | None, str | None]]:
     return [(row.lead_id, row.result, row.reason) for row in rows]
+
+
+class TestWorkersGoFirst:
+    """Validating is work for the interpreter, and so is every answer that arrives meanwhile."""
+
+    @pytest.mark.parametrize(("is_ahead", "lets_go"), [(True, 3), (False, 0)])
+    def test_before_each_row_where_they_have_enough_to_do(
+        self, is_ahead: bool, lets_go: int, mocker: MockerFixture
+    ) -> None:
+        sleep = mocker.spy(time, "sleep")
+        desk = Desk()
+        with Spool() as spool:
+            reader = SourceReader(
+                row_reader(SyncSettings(source="crm"), CONFIG),
+                spool,
+                Progress(),
+                is_ahead=lambda: is_ahead,
+            )
+            reader.read([raw("L1"), raw("L2"), raw("L3")], desk.take)
+        assert desk.taken == ["L1", "L2", "L3"]
+        assert [call.args for call in sleep.call_args_list] == [(0,)] * lets_go
 
 
 class TestRows:

@@ -12,6 +12,7 @@ from itertools import pairwise
 
 import pytest
 import sqlalchemy as sa
+from pytest_mock import MockerFixture
 from sqlalchemy.engine import Connection
 
 from airflow_provider_popin.client.clock import boot_seconds
@@ -19,7 +20,13 @@ from airflow_provider_popin.sync import ledger as ledger_module
 from airflow_provider_popin.sync.errors import LedgerError
 from airflow_provider_popin.sync.events import Answer
 from airflow_provider_popin.sync.ledger import Ledger, LedgerUnreachableError
-from airflow_provider_popin.sync.writer import ANSWERS_AT_ONCE, MOST_EVENTS, Writer
+from airflow_provider_popin.sync.writer import (
+    ANSWERS_AT_ONCE,
+    ANSWERS_OF_ONE_WORKER,
+    MOST_EVENTS,
+    Writer,
+    _deliver,
+)
 from tests.sync.ledgers import (
     ACCOUNT,
     Database,
@@ -93,16 +100,30 @@ class TestGroups:
         assert [accepted for accepted, _ in answers] == [True] * 20
         assert all(record(ledger, key).capture_state == "sending" for key in keys)
 
-    async def test_answers_are_given_a_few_in_each_turn_of_the_loop(self, ledger: Ledger) -> None:
+    async def test_workers_are_told_one_by_one(self, ledger: Ledger, mocker: MockerFixture) -> None:
         keys = [add_lead(ledger, f"L{number}") for number in range(20)]
+        async with writing(ledger) as writer:
+            async with busy(writer):
+                waiting = [writer.apply(capture_intent(key)) for key in keys]
+                telling = mocker.spy(asyncio.get_running_loop(), "call_soon_threadsafe")
+            answers = await asyncio.gather(*waiting)
+        assert [accepted for accepted, _ in answers] == [True] * 20
+        told = [len(call.args[2]) for call in telling.call_args_list if call.args[0] is _deliver]
+        assert told == [ANSWERS_OF_ONE_WORKER] * 10
+
+    async def test_where_more_is_to_be_written_answers_are_given_a_few_in_each_turn_of_the_loop(
+        self, ledger: Ledger
+    ) -> None:
+        keys = [add_lead(ledger, f"L{number}") for number in range(MOST_EVENTS + 1)]
         given: list[int] = []
         async with writing(ledger) as writer:
             async with busy(writer):
                 waiting = [writer.apply(capture_intent(key)) for key in keys]
-            while not given or given[-1] < len(keys):
+            while not given or given[-1] < MOST_EVENTS:
                 await asyncio.sleep(0)
-                given.append(sum(answer.done() for answer in waiting))
-        steps = [after - before for before, after in pairwise(given)]
+                given.append(sum(answer.done() for answer in waiting[:MOST_EVENTS]))
+            await asyncio.gather(*waiting)
+        steps = [after - before for before, after in pairwise([0, *given])]
         assert 0 < max(steps) <= ANSWERS_AT_ONCE
 
     async def test_an_outcome_and_the_next_intent_share_one_commit(self, ledger: Ledger) -> None:
