@@ -6,10 +6,12 @@ import asyncio
 
 from airflow_provider_popin.sync.jobs import Job
 
-# A transaction that makes jobs keeps answers from being committed, and workers from sending: short ones keep
-# few waiting, long ones cost less.
+# A transaction that makes jobs keeps answers from being committed, and workers from sending: a short one
+# keeps few of them waiting, a long one costs less for each job.
 FEW_JOBS = 8
 MANY_JOBS = 64
+# The more workers, the more jobs a second: few jobs are at least one for so many workers.
+WORKERS_TO_A_JOB = 8
 
 
 class JobQueue:
@@ -20,6 +22,7 @@ class JobQueue:
 
     def __init__(self, workers: int) -> None:
         self._workers = workers
+        self._few = min(max(FEW_JOBS, workers // WORKERS_TO_A_JOB), MANY_JOBS)
         self._queue: asyncio.Queue[Job | None] = asyncio.Queue(2 * workers)
 
     @property
@@ -30,7 +33,7 @@ class JobQueue:
     @property
     def jobs_to_make(self) -> int:
         """How many jobs the next transaction should make: many where workers are about to run out of them."""
-        return FEW_JOBS if self.is_ahead else MANY_JOBS
+        return self._few if self.is_ahead else MANY_JOBS
 
     async def put(self, job: Job) -> None:
         """Hand in a job; waits while the queue is full."""

@@ -31,6 +31,13 @@ class TestStock:
         await queue.next()
         assert (queue.is_ahead, queue.jobs_to_make) == (False, MANY_JOBS)
 
+    @pytest.mark.parametrize(("workers", "few"), [(1, FEW_JOBS), (64, 8), (256, 32), (4_096, MANY_JOBS)])
+    async def test_few_jobs_are_more_where_there_are_more_workers(self, workers: int, few: int) -> None:
+        queue = JobQueue(workers)
+        for number in range(workers):
+            await queue.put(job(number))
+        assert queue.jobs_to_make == few
+
     async def test_two_for_each_worker_may_wait(self) -> None:
         queue = JobQueue(workers=2)
         for number in range(4):
