@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from unittest.mock import MagicMock
 
 import pytest
 import sqlalchemy as sa
@@ -87,6 +88,11 @@ async def busy(writer: Writer) -> AsyncIterator[None]:
         await working
 
 
+def _told(telling: MagicMock) -> list[int]:
+    """How many answers the loop was given at a time."""
+    return [len(call.args[2]) for call in telling.call_args_list if call.args[0] is _deliver]
+
+
 class TestGroups:
     async def test_what_gathers_while_it_writes_shares_one_commit(self, ledger: Ledger) -> None:
         keys = [add_lead(ledger, f"L{number}") for number in range(20)]
@@ -108,23 +114,24 @@ class TestGroups:
                 telling = mocker.spy(asyncio.get_running_loop(), "call_soon_threadsafe")
             answers = await asyncio.gather(*waiting)
         assert [accepted for accepted, _ in answers] == [True] * 20
-        told = [len(call.args[2]) for call in telling.call_args_list if call.args[0] is _deliver]
-        assert told == [ANSWERS_OF_ONE_WORKER] * 10
+        assert _told(telling) == [ANSWERS_OF_ONE_WORKER] * 10
 
     async def test_where_more_is_to_be_written_answers_are_given_a_few_in_each_turn_of_the_loop(
-        self, ledger: Ledger
+        self, ledger: Ledger, mocker: MockerFixture
     ) -> None:
         keys = [add_lead(ledger, f"L{number}") for number in range(MOST_EVENTS + 1)]
         given: list[int] = []
         async with writing(ledger) as writer:
             async with busy(writer):
                 waiting = [writer.apply(capture_intent(key)) for key in keys]
+                telling = mocker.spy(asyncio.get_running_loop(), "call_soon_threadsafe")
             while not given or given[-1] < MOST_EVENTS:
                 await asyncio.sleep(0)
                 given.append(sum(answer.done() for answer in waiting[:MOST_EVENTS]))
             await asyncio.gather(*waiting)
         steps = [after - before for before, after in pairwise([0, *given])]
         assert 0 < max(steps) <= ANSWERS_AT_ONCE
+        assert _told(telling) == [MOST_EVENTS, 1]
 
     async def test_an_outcome_and_the_next_intent_share_one_commit(self, ledger: Ledger) -> None:
         done, following = lead_in(ledger, "sending", "L1"), lead_in(ledger, "planned", "L2", seat=2)
