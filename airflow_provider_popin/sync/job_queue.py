@@ -10,7 +10,7 @@ from airflow_provider_popin.sync.jobs import Job
 # keeps few of them waiting, a long one costs less for each job.
 FEW_JOBS = 8
 MANY_JOBS = 64
-# The more workers, the more jobs a second: few jobs are at least one for so many workers.
+# Few jobs are one for so many workers, where that is more: the more workers, the more jobs a second.
 WORKERS_TO_A_JOB = 8
 
 

@@ -12,11 +12,14 @@ import ssl
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
+
+from cryptography import x509
+
+from tests.certificates import self_signed
 
 SESSION_ID = "00Dxx0000000000!stand-in-session"
 INSTANCE = "stand-in.my.salesforce.com"
@@ -143,33 +146,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 def _make_certificate(folder: Path, authority: Path) -> Path:
     """Write a certificate for ``*.salesforce.com`` with its key, signed by itself; return the path."""
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-    from cryptography.x509.oid import NameOID
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "stand-in")])
-    names = [x509.DNSName("*.salesforce.com"), x509.DNSName("*.my.salesforce.com")]
-    today = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(today - timedelta(days=1))
-        .not_valid_after(today + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName(names), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    public = certificate.public_bytes(serialization.Encoding.PEM)
-    private = key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
+    public, private = self_signed([x509.DNSName("*.salesforce.com"), x509.DNSName("*.my.salesforce.com")])
     authority.write_bytes(public)
     both = folder / "server.pem"
     both.write_bytes(public + private)

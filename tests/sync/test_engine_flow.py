@@ -10,10 +10,15 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.engine import Connection
 
 from airflow_provider_popin.sync import ledger_queries, session
+from airflow_provider_popin.sync.booking import BookingDesk
 from airflow_provider_popin.sync.engine import LeadSync
 from airflow_provider_popin.sync.errors import SyncStoppedError
+from airflow_provider_popin.sync.intake import Admission
+from airflow_provider_popin.sync.job_queue import FEW_JOBS, MANY_JOBS
+from airflow_provider_popin.sync.reading import CHUNK_ROWS
 from airflow_provider_popin.sync.settings import RunIdentity
 from airflow_provider_popin.sync.write_back import WriteBackError
 from tests.faults import conftest as fixtures
@@ -219,6 +224,41 @@ def test_no_more_requests_than_allowed_are_under_way(make_world: MakeWorld) -> N
     world.run(max_concurrency=3)
 
     assert world.sandbox.stats()["max_concurrency"]["all"] <= 3
+
+
+def test_workers_that_have_enough_to_do_go_first(
+    make_world: MakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows are read beside them, and transactions are short: both would keep their answers waiting."""
+    admit, plan, is_ahead = Admission.admit, BookingDesk._plan, session.Session.is_ahead
+    admitted: list[int] = []
+    planned: list[int] = []
+    ahead: list[bool] = []
+
+    def counted_admit(self: Admission, connection: Connection, rows: Sequence[Any]) -> Any:
+        admitted.append(len(rows))
+        return admit(self, connection, rows)
+
+    def counted_plan(self: BookingDesk, connection: Connection, chosen: Sequence[Any], seats: Any) -> Any:
+        planned.append(len(chosen))
+        return plan(self, connection, chosen, seats)
+
+    def asked(self: session.Session) -> bool:
+        ahead.append(is_ahead(self))
+        return ahead[-1]
+
+    monkeypatch.setattr(Admission, "admit", counted_admit)
+    monkeypatch.setattr(BookingDesk, "_plan", counted_plan)
+    monkeypatch.setattr(session.Session, "is_ahead", asked)
+    world = make_world(CHUNK_ROWS + 10)
+    world.sandbox.reset(latency_ms=5)
+
+    world.run(max_concurrency=2)
+
+    # Nobody has anything to do at first; then everybody has.
+    assert (admitted[:2], planned[:2]) == ([MANY_JOBS, FEW_JOBS], [MANY_JOBS, FEW_JOBS])
+    assert len(ahead) == CHUNK_ROWS + 10
+    assert (ahead[0], ahead[CHUNK_ROWS]) == (False, True)
 
 
 def test_slots_are_read_beside_the_last_captures(make_world: MakeWorld) -> None:

@@ -9,11 +9,10 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from unittest.mock import MagicMock
 
 import pytest
 import sqlalchemy as sa
-from pytest_mock import MockerFixture
+from pytest_mock import MockerFixture, MockType
 from sqlalchemy.engine import Connection
 
 from airflow_provider_popin.client.clock import boot_seconds
@@ -88,7 +87,7 @@ async def busy(writer: Writer) -> AsyncIterator[None]:
         await working
 
 
-def _told(telling: MagicMock) -> list[int]:
+def _told(telling: MockType) -> list[int]:
     """How many answers the loop was given at a time."""
     return [len(call.args[2]) for call in telling.call_args_list if call.args[0] is _deliver]
 
