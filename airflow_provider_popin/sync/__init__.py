@@ -8,7 +8,8 @@ Where to look:
 ``evidence``       its rules for what webhooks prove, and for alarms
 ``schema``         the ledger's tables; those of webhooks are in ``event_tables``
 ``ledger``         the ledger: transactions, and events applied to rows
-``writer``         the one thread that writes, and its group commit
+``database``       what makes its database durable, and what errors of it mean
+``writer``         who writes in a run, and the group commit
 ``guards``         what must hold before the first POST, so that a lost ledger books nobody
 ``field_map``      the map from columns of the source to fields of a lead
 ``rows``           a source row becomes a lead or a rejection

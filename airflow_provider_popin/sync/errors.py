@@ -3,10 +3,12 @@
 ::
 
     SyncError
-     ├── LedgerError            the ledger cannot be used or reached
-     │    └── LedgerGuardError  using it could book a lead twice: refused before any POST
-     ├── LeadHeldError          this lead must not be sent now (booked, in doubt, claimed elsewhere)
-     └── SyncStoppedError       the run was stopped from outside; everything known is committed
+     ├── LedgerError                   the ledger cannot be used or reached
+     │    ├── LedgerUnreachableError   not now: the same statement may succeed later
+     │    │    └── LedgerDeadlockError
+     │    └── LedgerGuardError         using it could book a lead twice: refused before any POST
+     ├── LeadHeldError                 this lead must not be sent now (booked, in doubt, claimed elsewhere)
+     └── SyncStoppedError              the run was stopped from outside; everything known is committed
 """
 
 from __future__ import annotations
@@ -18,6 +20,14 @@ class SyncError(Exception):
 
 class LedgerError(SyncError):
     """The ledger cannot be used: unreachable, of another version, or on a database that is not supported."""
+
+
+class LedgerUnreachableError(LedgerError):
+    """The database did not answer, is locked, full or read-only: the same statement may succeed later."""
+
+
+class LedgerDeadlockError(LedgerUnreachableError):
+    """Two transactions waited for each other, and the database rolled this one back: nothing was written."""
 
 
 class LedgerGuardError(LedgerError):

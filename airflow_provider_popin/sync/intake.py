@@ -98,9 +98,6 @@ class Admission:
         if self._ledger is None:
             raise RuntimeError("a dry run admits nothing")
         limit_before = self._limit.left
-        # Runs that began after this one hold their leads as well.
-        live = ledger_queries.live_owners(connection)
-        self._situation = replace(self._situation, live_owners=live)
         try:
             return self._admit(connection, self._ledger, rows)
         except BaseException:
@@ -110,16 +107,28 @@ class Admission:
     def _admit(self, connection: Connection, ledger: Ledger, rows: Sequence[Row]) -> list[Admitted]:
         ids = [row.lead_id or "" for row in rows]
         families = ledger_queries.families(connection, self._account, self._source, ids, lock=True)
+        if any(self._is_foreign(record) for family in families.values() for record in family):
+            # Runs that began after this one hold their leads as well.
+            live = ledger_queries.live_owners(connection)
+            self._situation = replace(self._situation, live_owners=live)
         holders = self._holders(connection, rows)
         admitted = [self._decided(row, families.setdefault(row.lead_id or "", []), holders) for row in rows]
         new = [a for a in admitted if a.record is None and _is_stored(a)]
         stored = ledger_queries.insert_leads(
-            connection, self._account, self._source, [self._new_lead(a) for a in new]
+            connection,
+            self._account,
+            self._source,
+            [self._new_lead(a) for a in new],
+            ledger.now(connection),
         )
         for one in new:
             one.record = stored.get((one.row.lead_id or "", one.row.generation or 1))
         self._store(connection, ledger, admitted, {id(a) for a in new})
         return admitted
+
+    def _is_foreign(self, record: Record) -> bool:
+        """Whether another run has claimed this lead, live or not."""
+        return record.claim_owner not in (None, self._situation.owner)
 
     def _store(
         self, connection: Connection, ledger: Ledger, admitted: Sequence[Admitted], new: set[int]

@@ -9,25 +9,24 @@ here; :meth:`.ledger.Ledger.apply` reads the records anew, under a lock, and has
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 
 from sqlalchemy.engine import Connection
 
-from airflow_provider_popin.client.clock import boot_seconds
 from airflow_provider_popin.sync import record_sql, states
 from airflow_provider_popin.sync.events import Answer, Effects, Event, Intent, Record, Settled
-
-# The database's clock is asked this often; in between, this machine's is added.
-CLOCK_SECONDS = 1.0
+from airflow_provider_popin.sync.ledger import Ledger
 
 
 class KnownRecords:
-    """Records by id, as far as they are known. Used by one writer."""
+    """Records by id, as far as they are known. Used by one writer.
 
-    def __init__(self) -> None:
+    :param ledger: that has them
+    """
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
         self._records: dict[int, Record] = {}
-        self._clock, self._clock_read_at = 0.0, -math.inf
 
     def __contains__(self, key: int) -> bool:
         return key in self._records
@@ -84,7 +83,7 @@ class KnownRecords:
             in together must not be torn: an outcome that became durable after the next lead's intent would
             let a crash leave more leads in doubt than were under way.
         """
-        now, effects = self._now(connection), Effects()
+        now, effects = self._ledger.now(connection), Effects()
         changes: dict[int, record_sql.Change] = {}
         for event in events:
             if event.id not in changes:
@@ -96,9 +95,3 @@ class KnownRecords:
             if not isinstance(event, (Intent, Settled)) or not states.apply(record, event, effects, now):
                 return None
         return None if effects else list(changes.values())
-
-    def _now(self, connection: Connection) -> float:
-        here = boot_seconds()
-        if here - self._clock_read_at > CLOCK_SECONDS:
-            self._clock, self._clock_read_at = record_sql.read_clock(connection), here
-        return self._clock + here - self._clock_read_at

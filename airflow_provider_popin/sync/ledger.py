@@ -7,8 +7,7 @@ for every database.
 
 from __future__ import annotations
 
-import sqlite3
-import time
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -16,23 +15,16 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection, Engine
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 
-from airflow_provider_popin.sync import record_sql, schema, states
-from airflow_provider_popin.sync.errors import LedgerError
+from airflow_provider_popin.client.clock import boot_seconds
+from airflow_provider_popin.sync import database, record_sql, schema, states
 from airflow_provider_popin.sync.events import Effects, Event, Planned, Record
 from airflow_provider_popin.sync.record_sql import Seat
 
-# How long a writer waits for another process's transaction on SQLite before "database is locked".
-SQLITE_BUSY_SECONDS = 30
 # SQLite's oldest limit of bound parameters is 999.
 CHUNK = 500
-
-_READ_ONLY = "popin_read_only"
-
-
-class LedgerUnreachableError(LedgerError):
-    """The database did not answer, is locked, full or read-only: the same statement may succeed later."""
+# How long the database's clock is believed to go as this machine's does.
+CLOCK_SECONDS = 1.0
 
 
 class Ledger:
@@ -47,6 +39,7 @@ class Ledger:
     def __init__(self, engine: Engine, ledger_id: str) -> None:
         self.engine = engine
         self.ledger_id = ledger_id
+        self._clock = -math.inf, 0.0
 
     @classmethod
     def open(cls, engine: Engine) -> Ledger:
@@ -55,7 +48,7 @@ class Ledger:
         :param engine: a SQLAlchemy engine for a SQLite file or a Postgres database, not yet connected.
         :raises LedgerError: in-memory SQLite, another database, a newer schema version, or unreachable.
         """
-        _prepare(engine, create=True)
+        database.prepare(engine, create=True)
         found = cls(engine, "")
         with _closed_at_failure(engine), found.write() as connection:
             found.ledger_id = schema.create_or_check(connection, clock(connection))
@@ -70,9 +63,9 @@ class Ledger:
         :return: None where the database or its tables do not exist yet.
         :raises LedgerError: as for :meth:`open`.
         """
-        _prepare(engine, create=False)
-        if engine.dialect.name == "sqlite" and not _sqlite_file_exists(engine):
-            return None  # connecting would create it
+        database.prepare(engine, create=False)
+        if not database.may_exist(engine):
+            return None
         found = cls(engine, "")
         with _closed_at_failure(engine):
             with found.read() as connection:
@@ -87,16 +80,21 @@ class Ledger:
             engine.dispose()
         return found if exists else None
 
+    @property
+    def has_one_writer(self) -> bool:
+        """Whether the database lets one transaction write at a time, whatever it writes."""
+        return bool(self.engine.dialect.name == "sqlite")
+
     @contextmanager
     def write(self, connection: Connection | None = None) -> Iterator[Connection]:
         """One durable transaction. SQLite takes its write lock at once (``BEGIN IMMEDIATE``).
 
         :param connection: an open connection to use; None takes one from the engine.
         :raises LedgerUnreachableError: the database did not take it; nothing was committed, as far as it
-            says.
+            says. :class:`LedgerDeadlockError` where it says so for certain.
         :raises LedgerError: the database refused a statement.
         """
-        with _translated():
+        with database.translated():
             if connection is not None:
                 with connection.begin():
                     yield connection
@@ -109,7 +107,7 @@ class Ledger:
 
         :raises LedgerUnreachableError: no connection to be had.
         """
-        with _translated():
+        with database.translated():
             return self.engine.connect()
 
     def connect_for_statements(self) -> Connection:
@@ -120,7 +118,7 @@ class Ledger:
 
         :raises LedgerUnreachableError: no connection to be had.
         """
-        with _translated():
+        with database.translated():
             connection = self.engine.connect()
             # No SET for the planner's sake: behind a pooler such as PgBouncer it would reach other clients.
             if self.engine.dialect.name == "postgresql":
@@ -133,13 +131,24 @@ class Ledger:
 
         :raises LedgerError: as for :meth:`write`.
         """
-        options: dict[str, object] = {_READ_ONLY: True}
+        options: dict[str, object] = {database.READ_ONLY: True}
         if self.engine.dialect.name == "postgresql":
             options |= {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
-        with _translated(), self.engine.connect() as connection:
+        with database.translated(), self.engine.connect() as connection:
             connection = connection.execution_options(**options)
             with connection.begin():
                 yield connection
+
+    def now(self, connection: Connection) -> float:
+        """Now by the database's clock, as epoch seconds. It is asked once a second, this machine in between.
+
+        :param connection: any open connection
+        """
+        here = boot_seconds()
+        asked_at, told = self._clock
+        if here - asked_at > CLOCK_SECONDS:
+            asked_at, told = self._clock = here, clock(connection)
+        return told + here - asked_at
 
     def apply(
         self,
@@ -159,7 +168,7 @@ class Ledger:
         """
         if records is None:
             records = locked(connection, [event.id for event in events])
-        now = clock(connection)
+        now = self.now(connection)
         plans = [event for event in events if isinstance(event, Planned)]
         seated = _take_planned_seats(connection, account, plans)
         # A plan that is refused gives back what it took.
@@ -282,103 +291,3 @@ def _closed_at_failure(engine: Engine) -> Iterator[None]:
     except BaseException:
         engine.dispose()
         raise
-
-
-def _prepare(engine: Engine, *, create: bool) -> None:
-    """Refuse what cannot keep a promise, and make the rest durable.
-
-    :param create: False leaves a database alone that holds no ledger: not even its journal mode is changed
-    """
-    if engine.dialect.name not in ("sqlite", "postgresql"):
-        raise LedgerError(
-            f"the ledger needs a SQLite file or Postgres, the connection is {engine.dialect.name}: "
-            "no other database is tested for the promise yet"
-        )
-    # Parameters of a failed statement hold customer ids and links; they must not reach a log.
-    engine.hide_parameters = True
-    if engine.dialect.name == "sqlite":
-        if _sqlite_path(engine) is None:
-            raise LedgerError("an in-memory SQLite ledger forgets every booking: give the connection a file")
-        sa.event.listen(engine, "connect", _durable_sqlite)
-        if create:
-            sa.event.listen(engine, "connect", _write_ahead_sqlite)
-        sa.event.listen(engine, "begin", _begin_sqlite)
-    else:
-        sa.event.listen(engine, "connect", _durable_postgres)
-    # Connections from before would not have been told.
-    engine.dispose()
-
-
-def _sqlite_path(engine: Engine) -> str | None:
-    path = engine.url.database
-    if not path or ":memory:" in path or engine.url.query.get("mode") == "memory" or "mode=memory" in path:
-        return None
-    return path
-
-
-def _sqlite_file_exists(engine: Engine) -> bool:
-    from pathlib import Path
-
-    path = _sqlite_path(engine) or ""
-    return Path(path.removeprefix("file:").partition("?")[0]).is_file()
-
-
-def _durable_sqlite(connection: Any, _record: object) -> None:
-    # The driver's own transaction handling would begin late; we begin ourselves (_begin_sqlite).
-    connection.isolation_level = None
-    for pragma in (f"busy_timeout={SQLITE_BUSY_SECONDS * 1000}", "synchronous=FULL"):
-        connection.execute(f"PRAGMA {pragma}").close()
-
-
-def _write_ahead_sqlite(connection: Any, _record: object) -> None:
-    # The mode is a property of the file: once set, connections that do not ask for it have it too.
-    mode = _switched_to_write_ahead(connection)
-    if mode != "wal":
-        raise LedgerError(f"the SQLite database keeps no write-ahead log (it says {mode}): give it a file")
-
-
-def _switched_to_write_ahead(connection: Any) -> str:
-    """Two connections that switch a file at once: SQLite tells one of them that it is locked without the
-    wait that ``busy_timeout`` promises for every other statement.
-    """
-    deadline = time.monotonic() + SQLITE_BUSY_SECONDS
-    while True:
-        try:
-            (mode,) = connection.execute("PRAGMA journal_mode=WAL").fetchone()
-            return str(mode)
-        except sqlite3.OperationalError as error:
-            if "locked" not in str(error) or time.monotonic() > deadline:
-                raise
-        time.sleep(0.01)
-
-
-def _begin_sqlite(connection: Connection) -> None:
-    read_only = connection.get_execution_options().get(_READ_ONLY, False)
-    # A transaction that reads first and writes later is "locked" at once, whatever the busy timeout.
-    with record_sql.driver_cursor(connection) as cursor:
-        cursor.execute("BEGIN" if read_only else "BEGIN IMMEDIATE")
-
-
-def _durable_postgres(connection: Any, _record: object) -> None:
-    cursor = connection.cursor()
-    cursor.execute("SET synchronous_commit = on")
-    cursor.close()
-    connection.commit()
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except (OperationalError, InterfaceError) as error:
-        raise LedgerUnreachableError(_described(error)) from error
-    except SQLAlchemyError as error:
-        if isinstance(error, DBAPIError) and error.connection_invalidated:
-            raise LedgerUnreachableError(_described(error)) from error
-        raise LedgerError(_described(error)) from error
-
-
-def _described(error: SQLAlchemyError) -> str:
-    cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
-    first_line = (str(cause).splitlines() or [""])[0]
-    return f"the ledger's database answered: {type(cause).__name__}: {first_line}"

@@ -43,19 +43,26 @@ def families(
 
 
 def insert_leads(
-    connection: Connection, account: str, source: str, leads: Sequence[Mapping[str, object]]
+    connection: Connection,
+    account: str,
+    source: str,
+    leads: Sequence[Mapping[str, object]],
+    now: float | None = None,
 ) -> dict[tuple[str, int], Record]:
     """Add leads that the ledger does not know; whoever comes second adds nothing.
 
     :param leads: ``lead_id``, ``generation`` and, for a claimed lead, ``claim_owner``, ``wish`` and
         ``fingerprint``
+    :param now: by the database's clock; None asks it
     :return: by lead id and generation, as the ledger has them now, whoever added them; locked
     """
     if not leads:
         return {}
     # Ordered, so that two processes that read the same leads never wait for each other in a circle.
     ordered = sorted(leads, key=lambda lead: (str(lead["lead_id"]), str(lead["generation"])))
-    added = new_leads.insert(connection, account, source, ordered, clock(connection))
+    if now is None:
+        now = clock(connection)
+    added = new_leads.insert(connection, account, source, ordered, now)
     if len(added) < len(leads):
         ids = [str(lead["lead_id"]) for lead in leads]
         known = families(connection, account, source, ids, lock=True)

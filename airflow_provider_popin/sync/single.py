@@ -20,7 +20,7 @@ from airflow_provider_popin.client.outcomes import Outcome, Verdict, classify, e
 from airflow_provider_popin.client.requests_sender import RequestsSender
 from airflow_provider_popin.client.retrying import MAX_RETRY_AFTER_SECONDS
 from airflow_provider_popin.sync import guards, ledger_queries
-from airflow_provider_popin.sync.errors import LeadHeldError, LedgerError
+from airflow_provider_popin.sync.errors import LeadHeldError, LedgerError, LedgerUnreachableError
 from airflow_provider_popin.sync.events import (
     Adopted,
     BookingState,
@@ -34,7 +34,7 @@ from airflow_provider_popin.sync.events import (
 )
 from airflow_provider_popin.sync.exchange_loop import LATEST_SEND_SECONDS
 from airflow_provider_popin.sync.jobs import BookingJob, Sending
-from airflow_provider_popin.sync.ledger import Ledger, LedgerUnreachableError
+from airflow_provider_popin.sync.ledger import Ledger
 from airflow_provider_popin.sync.settings import Prior, RunIdentity
 
 log = logging.getLogger(__name__)

@@ -1,8 +1,12 @@
-"""The one thread that writes to the ledger, and its group commit.
+"""Who writes to the ledger in a run, and the group commit.
 
 Workers hand in events from the engine's loop and await the answer. Whatever has gathered while the last
 transaction was being committed shares the next one: the busier the run, the cheaper a commit. An answer is
 given only after the commit, so an accepted intent is durable before its POST.
+
+Transactions that admit and plan leads take several round trips to a server; no answer has to wait for them,
+so on Postgres they have a thread and a connection of their own. SQLite lets one transaction write at a time:
+there a second writer would only wait for the first.
 """
 
 from __future__ import annotations
@@ -11,7 +15,6 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence, Sized
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from typing import TypeVar
@@ -19,10 +22,11 @@ from typing import TypeVar
 from sqlalchemy.engine import Connection
 
 from airflow_provider_popin.client.clock import boot_seconds
-from airflow_provider_popin.sync.errors import LedgerError
+from airflow_provider_popin.sync.errors import LedgerError, LedgerUnreachableError
 from airflow_provider_popin.sync.events import Event, Record
 from airflow_provider_popin.sync.known_records import KnownRecords
-from airflow_provider_popin.sync.ledger import Ledger, LedgerUnreachableError, locked
+from airflow_provider_popin.sync.ledger import Ledger, locked
+from airflow_provider_popin.sync.ledger_thread import LedgerThread
 
 # More would keep the first of them waiting: who is told soon sends while the rest is being written.
 MOST_EVENTS = 64
@@ -47,13 +51,12 @@ class Writer:
     def __init__(self, ledger: Ledger, account: str) -> None:
         self._ledger = ledger
         self._account = account
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="popin-ledger-writer")
+        self._events = LedgerThread(ledger, "popin-ledger-events")
+        self._calls = self._events if ledger.has_one_writer else LedgerThread(ledger, "popin-ledger-calls")
         self._waiting: deque[_Waiting] = deque()
         self._scheduled = False
         self._closing = False
-        self._known = KnownRecords()
-        self._transactions: Connection | None = None
-        self._statements: Connection | None = None
+        self._known = KnownRecords(ledger)
 
     def apply(self, event: Event) -> asyncio.Future[Applied]:
         """Hand in one event, at once: what is handed in together shares a transaction.
@@ -68,7 +71,7 @@ class Writer:
         self._waiting.append((event, answer))
         if not self._scheduled:
             self._scheduled = True
-            self._thread.submit(self._write_waiting, loop)
+            self._events.submit(partial(self._write_waiting, loop))
         return answer
 
     def remember(self, records: Iterable[Record]) -> None:
@@ -82,16 +85,21 @@ class Writer:
     async def call(self, work: Callable[[Connection], T]) -> T:
         """Run ``work`` in a write transaction of its own; returns when it is durable.
 
-        :param work: given the connection; runs in the writer's thread.
+        Calls are made in order; events that were handed in before and not awaited may be applied after it.
+
+        :param work: given the connection; runs in a thread of the writer, and once more where the database
+            rolled it back to end a deadlock.
         :raises LedgerError: not written, as far as the database says.
         """
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._transact, work)
+        return await asyncio.wrap_future(self._calls.submit(partial(self._calls.transact, work)))
 
     def close(self) -> None:
-        """Write what was handed in, close the connections and end the thread."""
+        """Write what was handed in, close the connections and end the threads."""
         self._closing = True
-        self._thread.submit(self._finish)
-        self._thread.shutdown(wait=True)
+        if self._calls is not self._events:
+            self._calls.close()
+        self._events.submit(self._finish)
+        self._events.close()
 
     def _write_waiting(self, loop: asyncio.AbstractEventLoop) -> None:
         # Before taking the batch: an event that comes later schedules a write of its own.
@@ -109,13 +117,12 @@ class Writer:
         if self._waiting and not self._scheduled and not self._closing:
             # Behind whatever else waits for this thread.
             self._scheduled = True
-            self._thread.submit(self._write_waiting, loop)
+            self._events.submit(partial(self._write_waiting, loop))
 
     def _finish(self) -> None:
         while self._waiting:
             _, answer = self._waiting[0]
             self._write_waiting(answer.get_loop())
-        self._disconnect()
 
     def _write(self, batch: Sequence[_Waiting]) -> list[Applied | LedgerError]:
         started = boot_seconds()
@@ -134,7 +141,9 @@ class Writer:
         if not all(event.id in self._known for event in events):
             return [False] * len(events)
         try:
-            return self._transact(lambda connection: self._known.apply(connection, events), statements=True)
+            return self._events.transact(
+                lambda connection: self._known.apply(connection, events), statements=True
+            )
         except LedgerUnreachableError:
             self._known.forget(event.id for event in events)
             raise
@@ -146,7 +155,7 @@ class Writer:
     def _write_under_lock(self, events: Sequence[Event]) -> list[Applied | LedgerError]:
         started = boot_seconds()
         try:
-            accepted, records = self._transact(partial(self._apply_under_lock, events=events))
+            accepted, records = self._events.transact(partial(self._apply_under_lock, events=events))
         except LedgerUnreachableError as error:
             return [error] * len(events)
         except (LedgerError, ValueError) as error:
@@ -163,26 +172,6 @@ class Writer:
     ) -> tuple[list[bool], dict[int, Record]]:
         records = locked(connection, [event.id for event in events])
         return self._ledger.apply(connection, self._account, events, records), records
-
-    def _transact(self, work: Callable[[Connection], T], *, statements: bool = False) -> T:
-        """Run ``work`` in a transaction, or with ``statements`` on a connection that may commit each one."""
-        try:
-            if statements and self._statements is None:
-                self._statements = self._ledger.connect_for_statements()
-            if not statements and self._transactions is None:
-                self._transactions = self._ledger.connect()
-            with self._ledger.write(self._statements if statements else self._transactions) as connection:
-                return work(connection)
-        except LedgerError:
-            # The connection may be the cause; the next transaction gets a fresh one.
-            self._disconnect()
-            raise
-
-    def _disconnect(self) -> None:
-        for connection in (self._transactions, self._statements):
-            if connection is not None:
-                connection.close()
-        self._transactions = self._statements = None
 
 
 def _as_ledger_error(error: LedgerError | ValueError) -> LedgerError:

@@ -14,9 +14,10 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from airflow_provider_popin.sync import exchange_loop, ledger
-from airflow_provider_popin.sync.errors import LedgerError, LedgerGuardError
-from airflow_provider_popin.sync.ledger import Ledger, LedgerUnreachableError
+from airflow_provider_popin.sync import database as database_module
+from airflow_provider_popin.sync import exchange_loop
+from airflow_provider_popin.sync.errors import LedgerError, LedgerGuardError, LedgerUnreachableError
+from airflow_provider_popin.sync.ledger import Ledger
 from airflow_provider_popin.sync.settings import Prior
 from tests.faults.checkpoints import checkpoints
 from tests.faults.conftest import MakeWorld, on_each_database
@@ -62,7 +63,7 @@ def test_a_lock_that_others_hold_for_a_moment_is_waited_for(make_world: MakeWorl
 def test_outcomes_are_kept_while_the_ledger_is_locked_for_too_long(
     make_world: MakeWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ledger, "SQLITE_BUSY_SECONDS", 0.05)
+    monkeypatch.setattr(database_module, "SQLITE_BUSY_SECONDS", 0.05)
     world = make_world(12)
     world.sandbox.set_faults("schedule:slow_after_commit(0.2)")
 
@@ -84,7 +85,7 @@ def test_outcomes_are_kept_while_the_ledger_is_locked_for_too_long(
 def test_outcomes_that_the_ledger_never_takes_are_logged_and_in_doubt(
     make_world: MakeWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ledger, "SQLITE_BUSY_SECONDS", 0.05)
+    monkeypatch.setattr(database_module, "SQLITE_BUSY_SECONDS", 0.05)
     monkeypatch.setattr(exchange_loop, "KEEP_OUTCOME_SECONDS", 0.3)
     world = make_world(12)
     world.sandbox.set_faults("schedule:slow_after_commit(0.2)")

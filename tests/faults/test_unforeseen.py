@@ -20,8 +20,8 @@ from airflow_provider_popin.sync import (
     planner,
     session,
 )
-from airflow_provider_popin.sync.errors import LedgerError, SyncStoppedError
-from airflow_provider_popin.sync.ledger import Ledger, LedgerUnreachableError
+from airflow_provider_popin.sync.errors import LedgerError, LedgerUnreachableError, SyncStoppedError
+from airflow_provider_popin.sync.ledger import Ledger
 from tests.faults.checkpoints import checkpoints
 from tests.faults.conftest import MakeWorld, on_each_database
 from tests.faults.invariants import check_invariants

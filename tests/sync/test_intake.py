@@ -144,10 +144,14 @@ class TestStores:
         insert = ledger_queries.insert_leads
 
         def slower(
-            connection: Connection, account: str, source: str, leads: Sequence[Mapping[str, object]]
+            connection: Connection,
+            account: str,
+            source: str,
+            leads: Sequence[Mapping[str, object]],
+            now: float,
         ) -> dict[tuple[str, int], Record]:
-            insert(connection, account, source, [{**lead, "claim_owner": OTHER} for lead in leads])
-            return insert(connection, account, source, leads)
+            insert(connection, account, source, [{**lead, "claim_owner": OTHER} for lead in leads], now)
+            return insert(connection, account, source, leads, now)
 
         monkeypatch.setattr(ledger_queries, "insert_leads", slower)
         with ledger.write() as connection:

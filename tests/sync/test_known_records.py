@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from sqlalchemy.engine import Connection
 
 from airflow_provider_popin.sync import admin, record_sql, schema
-from airflow_provider_popin.sync import ledger as ledger_module
-from airflow_provider_popin.sync.errors import LedgerError
+from airflow_provider_popin.sync import database as database_module
+from airflow_provider_popin.sync.errors import LedgerError, LedgerUnreachableError
 from airflow_provider_popin.sync.events import Answer, Event, Evidence, Expired
 from airflow_provider_popin.sync.known_records import KnownRecords
-from airflow_provider_popin.sync.ledger import Ledger, LedgerUnreachableError
+from airflow_provider_popin.sync.ledger import Ledger
 from airflow_provider_popin.sync.writer import Writer
 from tests.sync.ledgers import (
     ACCOUNT,
@@ -42,7 +42,7 @@ from tests.sync.ledgers import (
 
 
 def known_to(ledger: Ledger, *keys: int) -> KnownRecords:
-    known = KnownRecords()
+    known = KnownRecords(ledger)
     known.remember(record(ledger, key) for key in keys)
     return known
 
@@ -163,7 +163,7 @@ class TestWhatIsKnown:
 
     def test_a_stranger_is_left_to_the_lock(self, ledger: Ledger) -> None:
         key = add_lead(ledger)
-        assert tell(ledger, KnownRecords(), capture_intent(key)) == [False]
+        assert tell(ledger, KnownRecords(ledger), capture_intent(key)) == [False]
         assert record(ledger, key).capture_state == "new"
 
     @pytest.mark.parametrize("answer", [Answer.REJECTED, Answer.TAKEN, Answer.UNKNOWN])
@@ -245,7 +245,7 @@ class TestSomebodyElse:
     def test_within_one_tick_of_the_clock(self, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
         """What tells one version from the next must not depend on how finely a database tells the time."""
         monkeypatch.setattr(record_sql, "read_clock", lambda _: 1_750_000_000.0)
-        monkeypatch.setattr("airflow_provider_popin.sync.known_records.boot_seconds", lambda: 5.0)
+        monkeypatch.setattr("airflow_provider_popin.sync.ledger.boot_seconds", lambda: 5.0)
         key = lead_in(ledger, "sending")
         known = known_to(ledger, key)
         before = record(ledger, key)
@@ -264,10 +264,10 @@ class TestSomebodyElse:
         key = lead_in(ledger, "sending")
         as_sent = record(ledger, key)
         with monkeypatch.context() as later:
-            later.setattr(record_sql, "read_clock", lambda _: as_sent.updated_at + 3600)
+            later.setattr(ledger, "now", lambda _: as_sent.updated_at + 3600)
             assert apply(ledger, Expired(key)) == [True]
         assert record(ledger, key).booking_state == "in_doubt"
-        known = KnownRecords()
+        known = KnownRecords(ledger)
         known.remember([as_sent])
         assert tell(ledger, known, settled(key, Answer.NOT_SENT)) == [False]
         assert record(ledger, key).booking_state == "in_doubt"
@@ -277,7 +277,7 @@ class TestSomebodyElse:
         gone = record(ledger, key)
         with ledger.write() as connection:
             connection.execute(schema.leads.delete())
-        known = KnownRecords()
+        known = KnownRecords(ledger)
         known.remember([gone])
         assert tell(ledger, known, capture_intent(key)) == [False]
         assert key not in known
@@ -309,7 +309,7 @@ class TestWriter:
     def test_a_locked_database_is_told_and_forgotten(
         self, sqlite_database: Database, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(ledger_module, "SQLITE_BUSY_SECONDS", 0.05)
+        monkeypatch.setattr(database_module, "SQLITE_BUSY_SECONDS", 0.05)
         ledger, other = Ledger.open(sqlite_database.engine()), Ledger.open(sqlite_database.engine())
         keys = [add_lead(ledger, f"L{number}") for number in range(2)]
         with other.write():

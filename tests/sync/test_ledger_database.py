@@ -18,10 +18,10 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 from sqlalchemy.pool import NullPool
 
-from airflow_provider_popin.sync import ledger as ledger_module
+from airflow_provider_popin.sync import database as database_module
 from airflow_provider_popin.sync import schema
-from airflow_provider_popin.sync.errors import LedgerError
-from airflow_provider_popin.sync.ledger import Ledger, LedgerUnreachableError, clock
+from airflow_provider_popin.sync.errors import LedgerError, LedgerUnreachableError
+from airflow_provider_popin.sync.ledger import Ledger, clock
 from tests.sync.ledgers import Database, add_lead, apply, booking_intent, capture_intent, lead_in, record
 
 MakeEngine = Callable[[str], Engine]
@@ -211,7 +211,7 @@ class TestLocks:
         self, sqlite_database: Database, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A transaction that reads first and writes later would be refused at once, whatever the timeout."""
-        monkeypatch.setattr(ledger_module, "SQLITE_BUSY_SECONDS", 0.05)
+        monkeypatch.setattr(database_module, "SQLITE_BUSY_SECONDS", 0.05)
         ledger, other = Ledger.open(sqlite_database.engine()), Ledger.open(sqlite_database.engine())
         with ledger.write():
             with other.read() as reading:
@@ -245,7 +245,7 @@ class TestLocks:
     ) -> None:
         """SQLite answers "locked" at once there, whatever the timeout."""
         if not ends:
-            monkeypatch.setattr(ledger_module, "SQLITE_BUSY_SECONDS", 0.05)
+            monkeypatch.setattr(database_module, "SQLITE_BUSY_SECONDS", 0.05)
         with sqlite_database.engine().connect() as writer, ThreadPoolExecutor(1) as pool:
             writer.exec_driver_sql("BEGIN IMMEDIATE")
             opening = pool.submit(Ledger.open, sqlite_database.engine())

@@ -24,8 +24,8 @@ from airflow_provider_popin.plugins.connections import (
     ConnectionsUnavailableError,
     listed_conn_ids,
 )
-from airflow_provider_popin.sync.errors import LedgerError
-from airflow_provider_popin.sync.ledger import Ledger, LedgerUnreachableError
+from airflow_provider_popin.sync.errors import LedgerError, LedgerUnreachableError
+from airflow_provider_popin.sync.ledger import Ledger
 
 _KEPT_OPEN = 16
 

@@ -18,7 +18,7 @@ from airflow_provider_popin.client.errors import (
 from airflow_provider_popin.client.limits import limiter_for
 from airflow_provider_popin.client.requests_sender import RequestsSender
 from airflow_provider_popin.sandbox.server import SandboxServer
-from airflow_provider_popin.sync import ledger as ledger_module
+from airflow_provider_popin.sync import database as database_module
 from airflow_provider_popin.sync import ledger_queries, single
 from airflow_provider_popin.sync.errors import LeadHeldError, LedgerError
 from airflow_provider_popin.sync.ledger import Ledger
@@ -54,7 +54,7 @@ def locked_while_answering(sandbox: SandboxServer, database: Database) -> Iterat
 class TestLedgerTrouble:
     @pytest.fixture(autouse=True)
     def _impatient(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(ledger_module, "SQLITE_BUSY_SECONDS", 0.05)
+        monkeypatch.setattr(database_module, "SQLITE_BUSY_SECONDS", 0.05)
 
     def test_an_outcome_is_offered_until_the_ledger_takes_it(
         self,

@@ -1,0 +1,143 @@
+"""The ledger's database: what makes a SQLite file or a Postgres server durable, and what errors mean."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
+
+from airflow_provider_popin.sync import record_sql
+from airflow_provider_popin.sync.errors import LedgerDeadlockError, LedgerError, LedgerUnreachableError
+
+# How long a writer waits for another process's transaction on SQLite before "database is locked".
+SQLITE_BUSY_SECONDS = 30
+# An execution option: a transaction that only reads.
+READ_ONLY = "popin_read_only"
+# Of the SQL standard, as Postgres says it.
+_DEADLOCK = "40P01"
+
+
+def prepare(engine: Engine, *, create: bool) -> None:
+    """Refuse what cannot keep a promise, and make the rest durable.
+
+    :param engine: not yet connected
+    :param create: False leaves a database alone that holds no ledger: not even its journal mode is changed
+    :raises LedgerError: in-memory SQLite, or another database
+    """
+    if engine.dialect.name not in ("sqlite", "postgresql"):
+        raise LedgerError(
+            f"the ledger needs a SQLite file or Postgres, the connection is {engine.dialect.name}: "
+            "no other database is tested for the promise yet"
+        )
+    # Parameters of a failed statement hold customer ids and links; they must not reach a log.
+    engine.hide_parameters = True
+    if engine.dialect.name == "sqlite":
+        if _sqlite_path(engine) is None:
+            raise LedgerError("an in-memory SQLite ledger forgets every booking: give the connection a file")
+        sa.event.listen(engine, "connect", _durable_sqlite)
+        if create:
+            sa.event.listen(engine, "connect", _write_ahead_sqlite)
+        sa.event.listen(engine, "begin", _begin_sqlite)
+    else:
+        sa.event.listen(engine, "connect", _durable_postgres)
+    # Connections from before would not have been told.
+    engine.dispose()
+
+
+def _sqlite_path(engine: Engine) -> str | None:
+    path = engine.url.database
+    if not path or ":memory:" in path or engine.url.query.get("mode") == "memory" or "mode=memory" in path:
+        return None
+    return path
+
+
+def may_exist(engine: Engine) -> bool:
+    """Whether there is a database to connect to: connecting to a SQLite file that is not there creates it.
+
+    :param engine: from :func:`prepare`
+    """
+    if engine.dialect.name != "sqlite":
+        return True
+    path = _sqlite_path(engine) or ""
+    return Path(path.removeprefix("file:").partition("?")[0]).is_file()
+
+
+def _durable_sqlite(connection: Any, _record: object) -> None:
+    # The driver's own transaction handling would begin late; we begin ourselves (_begin_sqlite).
+    connection.isolation_level = None
+    for pragma in (f"busy_timeout={SQLITE_BUSY_SECONDS * 1000}", "synchronous=FULL"):
+        connection.execute(f"PRAGMA {pragma}").close()
+
+
+def _write_ahead_sqlite(connection: Any, _record: object) -> None:
+    # The mode is a property of the file: once set, connections that do not ask for it have it too.
+    mode = _switched_to_write_ahead(connection)
+    if mode != "wal":
+        raise LedgerError(f"the SQLite database keeps no write-ahead log (it says {mode}): give it a file")
+
+
+def _switched_to_write_ahead(connection: Any) -> str:
+    """Two connections that switch a file at once: SQLite tells one of them that it is locked without the
+    wait that ``busy_timeout`` promises for every other statement.
+    """
+    deadline = time.monotonic() + SQLITE_BUSY_SECONDS
+    while True:
+        try:
+            (mode,) = connection.execute("PRAGMA journal_mode=WAL").fetchone()
+            return str(mode)
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+        time.sleep(0.01)
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    read_only = connection.get_execution_options().get(READ_ONLY, False)
+    # A transaction that reads first and writes later is "locked" at once, whatever the busy timeout.
+    with record_sql.driver_cursor(connection) as cursor:
+        cursor.execute("BEGIN" if read_only else "BEGIN IMMEDIATE")
+
+
+def _durable_postgres(connection: Any, _record: object) -> None:
+    cursor = connection.cursor()
+    cursor.execute("SET synchronous_commit = on")
+    cursor.close()
+    connection.commit()
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """What the database or its driver raises becomes an error of the ledger, whose text holds no value.
+
+    :raises LedgerDeadlockError: rolled back to end a deadlock
+    :raises LedgerUnreachableError: the same statement may succeed later
+    :raises LedgerError: the database refused it
+    """
+    try:
+        yield
+    except (OperationalError, InterfaceError) as error:
+        if _sql_state(error) == _DEADLOCK:
+            raise LedgerDeadlockError(_described(error)) from error
+        raise LedgerUnreachableError(_described(error)) from error
+    except SQLAlchemyError as error:
+        if isinstance(error, DBAPIError) and error.connection_invalidated:
+            raise LedgerUnreachableError(_described(error)) from error
+        raise LedgerError(_described(error)) from error
+
+
+def _sql_state(error: DBAPIError) -> str | None:
+    # As psycopg names it, and as psycopg2 does.
+    return getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None)
+
+
+def _described(error: SQLAlchemyError) -> str:
+    cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+    first_line = (str(cause).splitlines() or [""])[0]
+    return f"the ledger's database answered: {type(cause).__name__}: {first_line}"
