@@ -333,3 +333,18 @@ class TestTrouble:
         assert told["error"] == "LedgerUnreachableError"
         assert told["leads_when_full"] == told["committed"] > 0
         assert told["leads_after_room"] == told["committed"] + 1
+
+
+def test_the_clock_is_asked_once_a_second_and_this_machine_in_between(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The database's own time counts, also where it jumps: all who share a ledger must agree on deadlines."""
+    told, here = [1_000.0], [50.0]
+    monkeypatch.setattr("airflow_provider_popin.sync.record_sql.read_clock", lambda _: told[0])
+    monkeypatch.setattr("airflow_provider_popin.sync.ledger.boot_seconds", lambda: here[0])
+    with ledger.read() as connection:
+        assert ledger.now(connection) == 1_000.0
+        told[0], here[0] = 5_000.0, 50.75
+        assert ledger.now(connection) == 1_000.75
+        here[0] = 51.5
+        assert ledger.now(connection) == 5_000.0

@@ -10,7 +10,7 @@ from functools import partial
 import pytest
 from sqlalchemy.engine import Connection
 
-from airflow_provider_popin.sync.errors import LedgerDeadlockError, LedgerUnreachableError
+from airflow_provider_popin.sync.errors import LedgerDeadlockError, LedgerError, LedgerUnreachableError
 from airflow_provider_popin.sync.ledger import Ledger, locked
 from airflow_provider_popin.sync.ledger_thread import DEADLOCKS_FORGIVEN, LedgerThread
 from tests.sync.ledgers import ACCOUNT, Database, add_lead, capture_intent, record
@@ -42,6 +42,20 @@ def test_one_connection_serves_many_transactions(thread: LedgerThread) -> None:
             for _ in range(3)
         }
         assert len(seen) == 1
+
+
+def test_after_a_failure_the_connection_is_another_one(thread: LedgerThread) -> None:
+    seen: list[Connection] = []
+
+    def fail(connection: Connection) -> None:
+        seen.append(connection)
+        raise LedgerError("the disk is full")
+
+    for _ in range(2):
+        with pytest.raises(LedgerError, match="disk is full"):
+            thread.submit(lambda: thread.transact(fail)).result(10)
+    assert seen[0] is not seen[1]
+    assert seen[0].closed
 
 
 def test_close_does_what_was_submitted_and_keeps_no_connection(ledger: Ledger) -> None:
@@ -82,7 +96,8 @@ class TestDeadlocks:
         assert [future.result(30) for future in told] == [[True], [True]]
         thread.close()
         other.close()
-        assert sorted(tries.values()) == [1, 2]
+        # The second try may meet the other one's lock in the same way once more.
+        assert sum(tries.values()) >= 3
         assert [record(ledger, key).attempt for key in (first, second)] == [1, 1]
 
     def test_but_not_for_ever(self, thread: LedgerThread) -> None:

@@ -220,8 +220,14 @@ class TestCalls:
         ledger = Ledger.open(postgres_database.engine())
         key = add_lead(ledger)
         async with writing(ledger) as writer:
-            leave = threading.Event()
-            calling = asyncio.create_task(writer.call(lambda _: leave.wait(10)))
+            entered, leave = threading.Event(), threading.Event()
+
+            def work(_: Connection) -> bool:
+                entered.set()
+                return leave.wait(10)
+
+            calling = asyncio.create_task(writer.call(work))
+            assert await asyncio.to_thread(entered.wait, 10)
             try:
                 assert (await asyncio.wait_for(writer.apply(capture_intent(key)), 5))[0]
                 assert not calling.done()
@@ -248,6 +254,8 @@ class TestCalls:
         )
         await asyncio.sleep(0.05)
         closing = asyncio.create_task(asyncio.to_thread(writer.close))
+        await asyncio.sleep(0.05)
+        assert not closing.done()
         leave.set()
         await closing
         assert await first
