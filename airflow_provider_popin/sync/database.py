@@ -51,13 +51,6 @@ def prepare(engine: Engine, *, create: bool) -> None:
     engine.dispose()
 
 
-def _sqlite_path(engine: Engine) -> str | None:
-    path = engine.url.database
-    if not path or ":memory:" in path or engine.url.query.get("mode") == "memory" or "mode=memory" in path:
-        return None
-    return path
-
-
 def may_exist(engine: Engine) -> bool:
     """Whether there is a database to connect to: connecting to a SQLite file that is not there creates it.
 
@@ -67,6 +60,33 @@ def may_exist(engine: Engine) -> bool:
         return True
     path = _sqlite_path(engine) or ""
     return Path(path.removeprefix("file:").partition("?")[0]).is_file()
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """What the database or its driver raises becomes an error of the ledger, whose text holds no value.
+
+    :raises LedgerDeadlockError: rolled back to end a deadlock
+    :raises LedgerUnreachableError: the same statement may succeed later
+    :raises LedgerError: the database refused it
+    """
+    try:
+        yield
+    except (OperationalError, InterfaceError) as error:
+        if _sql_state(error) == _DEADLOCK:
+            raise LedgerDeadlockError(_described(error)) from error
+        raise LedgerUnreachableError(_described(error)) from error
+    except SQLAlchemyError as error:
+        if isinstance(error, DBAPIError) and error.connection_invalidated:
+            raise LedgerUnreachableError(_described(error)) from error
+        raise LedgerError(_described(error)) from error
+
+
+def _sqlite_path(engine: Engine) -> str | None:
+    path = engine.url.database
+    if not path or ":memory:" in path or engine.url.query.get("mode") == "memory" or "mode=memory" in path:
+        return None
+    return path
 
 
 def _durable_sqlite(connection: Any, _record: object) -> None:
@@ -110,26 +130,6 @@ def _durable_postgres(connection: Any, _record: object) -> None:
     cursor.execute("SET synchronous_commit = on")
     cursor.close()
     connection.commit()
-
-
-@contextmanager
-def translated() -> Iterator[None]:
-    """What the database or its driver raises becomes an error of the ledger, whose text holds no value.
-
-    :raises LedgerDeadlockError: rolled back to end a deadlock
-    :raises LedgerUnreachableError: the same statement may succeed later
-    :raises LedgerError: the database refused it
-    """
-    try:
-        yield
-    except (OperationalError, InterfaceError) as error:
-        if _sql_state(error) == _DEADLOCK:
-            raise LedgerDeadlockError(_described(error)) from error
-        raise LedgerUnreachableError(_described(error)) from error
-    except SQLAlchemyError as error:
-        if isinstance(error, DBAPIError) and error.connection_invalidated:
-            raise LedgerUnreachableError(_described(error)) from error
-        raise LedgerError(_described(error)) from error
 
 
 def _sql_state(error: DBAPIError) -> str | None:

@@ -5,7 +5,7 @@
     SyncError
      ├── LedgerError                   the ledger cannot be used or reached
      │    ├── LedgerUnreachableError   not now: the same statement may succeed later
-     │    │    └── LedgerDeadlockError
+     │    │    └── LedgerDeadlockError rolled back to end a deadlock: nothing was written
      │    └── LedgerGuardError         using it could book a lead twice: refused before any POST
      ├── LeadHeldError                 this lead must not be sent now (booked, in doubt, claimed elsewhere)
      └── SyncStoppedError              the run was stopped from outside; everything known is committed

@@ -6,8 +6,8 @@ import asyncio
 
 from airflow_provider_popin.sync.jobs import Job
 
-# A transaction that makes jobs keeps answers from being committed, and workers from sending: a short one
-# keeps few of them waiting, a long one costs less for each job.
+# While jobs are made, answers wait: for the interpreter's lock, and on SQLite for the transaction's end. A
+# short transaction keeps few of them waiting, a long one costs less for each job.
 FEW_JOBS = 8
 MANY_JOBS = 64
 # Few jobs are one for so many workers, where that is more: the more workers, the more jobs a second.
