@@ -1,10 +1,10 @@
 """The workers that send. One worker is one permit of ``max_concurrency``.
 
-For each POST: a moment to start at (:mod:`.pacing`), a rate permit, a job that is still wanted, the intent
-committed, the POST at once, its outcome committed. The outcome of one job and the intent of the next are
-handed to the writer together where neither has to wait, so that they share a commit; the next POST leaves
-only after both are durable. So at most ``max_concurrency`` leads are ``sending`` at any time, and nobody
-waits while ``sending``.
+For each POST: a rate permit, a job that is still wanted, the intent committed, the POST, its outcome
+committed. The outcome of one job and the intent of the next are handed to the writer together where neither
+has to wait, so that they share a commit; the next POST leaves only after both are durable. So at most
+``max_concurrency`` leads are ``sending`` at any time, and nobody waits while ``sending``, but for the
+milliseconds that keep the workers apart (:mod:`.pacing`).
 """
 
 from __future__ import annotations
@@ -186,11 +186,10 @@ class ExchangeLoop:
     async def _send(self, job: Job, desk: Desk, previous: _Settling | None) -> _Settling | None:
         """Send one job, with its retries; the outcome may still be on its way into the ledger on return."""
         while True:
-            start = self._pacer.start(boot_seconds())
-            if boot_seconds() < start or self._limiter.try_acquire() > 0:
+            if self._limiter.try_acquire() > 0:
                 await self._concluded(previous, desk)
                 previous = None
-                if not await self._permit(start):
+                if not await self._permit():
                     desk.dropped(job)
                     return None
             if not desk.wanted(job):
@@ -219,6 +218,8 @@ class ExchangeLoop:
         try:
             await self._concluded(previous, desk)
             accepted, started = await asyncio.shield(intent)
+            if accepted and (wait := self._pacer.wait(boot_seconds())):
+                await asyncio.sleep(wait)
         except BaseException as error:
             await asyncio.shield(self._withdraw(job, intent))
             if not isinstance(error, LedgerError):
@@ -313,16 +314,13 @@ class ExchangeLoop:
     def _stop_for(self, job: Job, outcome: Outcome) -> None:
         self._switch.stop(error_for(outcome, job.request(self._config.postal_code_field)))
 
-    async def _permit(self, start: float) -> bool:
-        """Wait for the moment to start at, then for the rate limit; False if the run stops first."""
-        wait = start - boot_seconds()
+    async def _permit(self) -> bool:
+        """Wait for the rate limit; False if the run stops first."""
         while not self._switch.stopped:
+            wait = self._limiter.try_acquire()
             if wait <= 0:
-                wait = self._limiter.try_acquire()
-                if wait <= 0:
-                    return True
+                return True
             await self._switch.sleep(wait)
-            wait = 0.0
         return False
 
     async def _concluded(self, settling: _Settling | None, desk: Desk) -> None:

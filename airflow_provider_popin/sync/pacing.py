@@ -1,45 +1,56 @@
 """Keeps the workers out of step.
 
 Workers that are answered together are written together, send together, and are answered together again: each
-of them waits for the work of all, and for the rest of the latency the processor idles. Where the latency
-leaves room for it, they start one after the other; once apart, they stay apart.
+of them waits for the work of all, and for the rest of the latency the processor idles. Nothing would ever
+part them, and every short pause makes them more. So they send one after the other, spread over the latency;
+once apart, they stay apart, and nobody waits.
 """
 
 from __future__ import annotations
 
+import math
+
+# Of the shortest latency: the rest of a round is left to catch up in.
+SHARE = 0.7
 # More than the work for one request takes: the next worker finds the processor free.
-SPACING_SECONDS = 0.0015
-# Half of the room is left for what comes in between: the workers' own work, new leads, seats.
-_ROOM = 2.0
-_WEIGHT = 0.1
+MOST_APART_SECONDS = 0.0015
+# Less than that work takes: it parts the workers by itself.
+LEAST_APART_SECONDS = 0.00025
+# Timers are no finer than this.
+SHORTEST_WAIT_SECONDS = 0.0005
 
 
 class Pacer:
-    """Says when the next worker may start.
+    """Says when the next worker may send.
 
     :param workers: how many there are
     """
 
     def __init__(self, workers: int) -> None:
         self._workers = workers
-        self._latency = 0.0
+        self._apart = 0.0
         self._next_start = 0.0
+        self._answers = 0
+        self._shortest = math.inf
 
     def answered(self, seconds: float) -> None:
-        """Learn how long an exchange takes.
+        """Learn how long an exchange takes at least: what is longer has waited for other workers.
 
         :param seconds: from the request to its outcome
         """
-        self._latency += _WEIGHT * (seconds - self._latency)
+        self._shortest = min(self._shortest, seconds)
+        self._answers += 1
+        if self._answers == self._workers:
+            apart = min(SHARE * self._shortest / self._workers, MOST_APART_SECONDS)
+            self._apart = apart if apart >= LEAST_APART_SECONDS else 0.0
+            self._answers, self._shortest = 0, math.inf
 
-    def start(self, now: float) -> float:
-        """Take the next moment to start at.
+    def wait(self, now: float) -> float:
+        """Take the next moment to send at.
 
         :param now: value of a monotonic clock
-        :return: value of the same clock; ``now`` where there is no room, or nobody else is starting
+        :return: seconds until then; 0 where it is now, or too near to be waited for
         """
-        if self._latency / self._workers < _ROOM * SPACING_SECONDS:
-            return now
         start = max(now, self._next_start)
-        self._next_start = start + SPACING_SECONDS
-        return start
+        self._next_start = start + self._apart
+        return start - now if start - now >= SHORTEST_WAIT_SECONDS else 0.0

@@ -1,4 +1,4 @@
-"""Workers that would all be answered at once start one after the other."""
+"""Workers that were answered together send one after the other."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from airflow_provider_popin.sync import schema
 from airflow_provider_popin.sync.errors import SyncStoppedError
-from airflow_provider_popin.sync.pacing import SPACING_SECONDS, Pacer
+from airflow_provider_popin.sync.pacing import MOST_APART_SECONDS, SHARE, Pacer
 from tests.faults import conftest as fixtures
 from tests.faults.conftest import MakeWorld
 from tests.faults.invariants import check_invariants
@@ -22,34 +22,67 @@ ledger_url = fixtures.ledger_url
 
 def a_pacer(workers: int, latency: float) -> Pacer:
     pacer = Pacer(workers)
-    for _ in range(100):
-        pacer.answered(latency)
+    learn(pacer, workers, latency)
     return pacer
 
 
-def test_starts_are_apart_where_there_is_room() -> None:
-    pacer = a_pacer(16, 0.05)
-    assert [pacer.start(10.0) for _ in range(3)] == pytest.approx(
-        [10.0, 10.0 + SPACING_SECONDS, 10.0 + 2 * SPACING_SECONDS]
-    )
-    assert pacer.start(11.0) == 11.0
+def learn(pacer: Pacer, workers: int, latency: float) -> None:
+    for _ in range(workers):
+        pacer.answered(latency)
 
 
-@pytest.mark.parametrize(("workers", "latency"), [(16, 0.0), (16, 0.01), (64, 0.05), (256, 0.2)])
-def test_nobody_waits_where_there_is_none(workers: int, latency: float) -> None:
+@pytest.mark.parametrize(("workers", "latency"), [(64, 0.05), (256, 0.2), (32, 0.06)])
+def test_workers_are_spread_over_the_latency(workers: int, latency: float) -> None:
     pacer = a_pacer(workers, latency)
-    assert [pacer.start(10.0) for _ in range(3)] == [10.0] * 3
+    waits = [pacer.wait(10.0) for _ in range(workers)]
+    assert waits == sorted(waits)
+    assert waits[0] == 0.0
+    assert waits[-1] == pytest.approx(SHARE * latency * (workers - 1) / workers)
+
+
+@pytest.mark.parametrize(("workers", "latency"), [(16, 0.05), (8, 30.0)])
+def test_no_further_apart_than_their_work_takes(workers: int, latency: float) -> None:
+    pacer = a_pacer(workers, latency)
+    assert [pacer.wait(10.0) for _ in range(3)] == pytest.approx(
+        [0.0, MOST_APART_SECONDS, 2 * MOST_APART_SECONDS]
+    )
+
+
+@pytest.mark.parametrize(("workers", "latency"), [(16, 0.0), (64, 0.01), (256, 0.05)])
+def test_nobody_waits_where_their_work_parts_them(workers: int, latency: float) -> None:
+    pacer = a_pacer(workers, latency)
+    assert {pacer.wait(10.0) for _ in range(workers)} == {0.0}
+
+
+def test_nobody_waits_who_is_alone() -> None:
+    pacer = a_pacer(16, 0.05)
+    assert [pacer.wait(10.0 + 0.003 * number) for number in range(16)] == [0.0] * 16
+
+
+def test_what_is_too_short_for_a_timer_is_not_waited_for() -> None:
+    pacer = a_pacer(64, 0.03)  # a third of a millisecond apart
+    waits = [pacer.wait(10.0) for _ in range(4)]
+    assert waits[:2] == [0.0, 0.0]
+    assert waits[3] == pytest.approx(3 * SHARE * 0.03 / 64)
 
 
 def test_the_latency_is_learned() -> None:
     pacer = Pacer(16)
-    assert [pacer.start(10.0) for _ in range(2)] == [10.0] * 2
-    for _ in range(100):
-        pacer.answered(0.2)
-    assert pacer.start(10.0) < pacer.start(10.0)
-    for _ in range(100):
-        pacer.answered(0.001)
-    assert [pacer.start(20.0) for _ in range(2)] == [20.0] * 2
+    assert [pacer.wait(10.0) for _ in range(2)] == [0.0] * 2
+    learn(pacer, 16, 0.2)
+    assert pacer.wait(10.0) < pacer.wait(10.0)
+    learn(pacer, 16, 0.001)
+    pacer.wait(20.0)
+    assert pacer.wait(20.0) == 0.0
+
+
+def test_the_shortest_of_a_round_is_the_latency() -> None:
+    """What is longer has waited for other workers: spreading by that would keep them waiting."""
+    pacer = Pacer(64)
+    for number in range(64):
+        pacer.answered(0.05 if number == 40 else 0.4)
+    waits = [pacer.wait(10.0) for _ in range(64)]
+    assert waits[-1] == pytest.approx(SHARE * 0.05 * 63 / 64)
 
 
 def test_the_loop_tells_how_long_exchanges_take(
@@ -65,15 +98,18 @@ def test_the_loop_tells_how_long_exchanges_take(
     assert min(told) >= 0.02
 
 
-def test_a_stop_ends_the_waiting(make_world: MakeWorld, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is sent for who waits, and the ledger holds no intent of his."""
+@pytest.mark.parametrize("seconds", [0.5, 30.0], ids=["waits to the end", "is cancelled"])
+def test_nothing_is_sent_for_who_waits_when_the_run_stops(
+    make_world: MakeWorld, monkeypatch: pytest.MonkeyPatch, seconds: float
+) -> None:
+    """The ledger is told that his intent came to nothing: no lead is in doubt for it."""
     asked = threading.Event()
 
-    def start(pacer: Pacer, now: float) -> float:
+    def wait(pacer: Pacer, now: float) -> float:
         asked.set()
-        return now + 60.0
+        return seconds
 
-    monkeypatch.setattr(Pacer, "start", start)
+    monkeypatch.setattr(Pacer, "wait", wait)
     world = make_world(4)
     sync = world.sync(Run(rows=4))
 
@@ -89,8 +125,9 @@ def test_a_stop_ends_the_waiting(make_world: MakeWorld, monkeypatch: pytest.Monk
         sync.run(iter(world.rows))
     stopping.join()
 
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 15
     assert world.sandbox.stats()["requests"]["capture"] == 0
     with world.open_ledger().read() as connection:
-        assert connection.execute(sa.select(sa.func.max(schema.leads.c.attempt))).scalar_one() == 0
+        states = connection.execute(sa.select(schema.leads.c.capture_state)).scalars().all()
+    assert states == ["new"] * 4
     check_invariants(world)
