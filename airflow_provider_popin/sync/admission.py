@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from airflow_provider_popin.sync.events import BookingState, CaptureState, Record
+from airflow_provider_popin.sync.events import BookingState, CaptureState, Ending, Record
 from airflow_provider_popin.sync.rows import BadRow, LeadRow
 
 
@@ -23,7 +23,7 @@ class ResultSet(StrEnum):
     PLANNED = "planned"
 
 
-_RESULTS_OF_BOOKING = {
+_RESULTS_OF_BOOKING: Mapping[str, ResultSet] = {
     BookingState.BOOKED: ResultSet.BOOKED,
     BookingState.REJECTED: ResultSet.REJECTED,
     BookingState.IN_DOUBT: ResultSet.IN_DOUBT,
@@ -102,14 +102,14 @@ def decide(row: LeadRow | BadRow, family: Sequence[Record], situation: Situation
     return _continue(record, situation)
 
 
-def final_result(record: Record, situation: Situation) -> tuple[ResultSet, str | None]:
+def final_result(record: Record | Ending, situation: Situation) -> tuple[ResultSet, str | None]:
     """Where a row that this run worked on ends, read from the ledger afterwards.
 
     :param record: the lead as the ledger has it now
     :param situation: see :class:`Situation`
     :return: the set, and the reason where there is one
     """
-    found = _RESULTS_OF_BOOKING.get(BookingState(record.booking_state))
+    found = _RESULTS_OF_BOOKING.get(record.booking_state)
     if found is not None:
         return found, record.reason
     if record.capture_state == CaptureState.REJECTED:

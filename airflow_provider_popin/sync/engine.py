@@ -158,11 +158,12 @@ class LeadSync:
                     lambda chunk: thread.call(session.take([row for _, row in chunk])),
                     self._switch,
                 )
-                thread.call(session.finish_captures())
                 if self._settings.books:
+                    # Beside the last captures.
                     self._count_absent(ledger, spool, report, thread, session, situation.owner)
-                    if not self._switch.stopped:
-                        thread.call(session.book())
+                thread.call(session.finish_captures())
+                if self._settings.books and not self._switch.stopped:
+                    thread.call(session.book())
             except BaseException as error:
                 # A signal, a task timeout, or an error of the source: no unanswered POST is left behind.
                 self._switch.stop(error, hurry=not isinstance(error, Exception))

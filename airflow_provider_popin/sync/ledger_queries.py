@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from airflow_provider_popin.sync import new_leads, record_sql, schema
-from airflow_provider_popin.sync.events import BookingState, CaptureState, Expired, Record, Released
+from airflow_provider_popin.sync.events import BookingState, CaptureState, Ending, Expired, Record, Released
 from airflow_provider_popin.sync.ledger import CHUNK, Ledger, chunks, clock, insert_ignoring
 
 # A report's time is read just before the end of its run is noted; the clock may be set in between.
@@ -198,6 +198,15 @@ def records(connection: Connection, ids: Sequence[int]) -> dict[int, Record]:
     """
     found = record_sql.read(connection, ids, lock=False) if ids else []
     return {record.id: record for record in found}
+
+
+def endings(connection: Connection, ids: Sequence[int]) -> dict[int, Ending]:
+    """Where leads ended, by id.
+
+    :param ids: at most 500
+    """
+    found = record_sql.read_endings(connection, ids) if ids else []
+    return {ending.id: ending for ending in found}
 
 
 def holders_of_customers(

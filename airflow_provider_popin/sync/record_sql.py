@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
-from itertools import compress
+from itertools import compress, starmap
 from operator import attrgetter, is_not
 from typing import Any
 
@@ -20,7 +20,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
 from airflow_provider_popin.sync import schema
-from airflow_provider_popin.sync.events import Record
+from airflow_provider_popin.sync.events import Ending, Record
 
 # What a record held, as of `Record.values`, and the record as it is to be.
 Change = tuple[tuple[Any, ...], Record]
@@ -31,6 +31,7 @@ _NAMES = [column.name for column in schema.record_columns]
 _UPDATED_AT = _NAMES.index("updated_at")
 _encoder = json.JSONEncoder(ensure_ascii=False)
 _SELECT = f"SELECT {', '.join(_NAMES)} FROM {schema.leads.name} WHERE"  # noqa: S608 - names of ours only
+_SELECT_ENDING = f"SELECT {', '.join(Ending._fields)} FROM {schema.leads.name} WHERE"  # noqa: S608
 _SEAT_COLUMNS = "account, lead, slot_start, number"
 _INSERT_SEAT = f"INSERT INTO {schema.seats.name} ({_SEAT_COLUMNS}) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"  # noqa: S608
 _INSERT_SEATS_FROM_JSON = (
@@ -54,6 +55,15 @@ def read(connection: Connection, ids: Sequence[int], *, lock: bool) -> list[Reco
     :param lock: keep other writers off these records until the transaction ends
     """
     return _read(connection, "id", (), ids, lock)
+
+
+def read_endings(connection: Connection, ids: Sequence[int]) -> list[Ending]:
+    """Where leads ended, in any order.
+
+    :param connection: in a transaction
+    :param ids: at least one and at most 500; unknown ones are left out
+    """
+    return list(starmap(Ending, _select(connection, _SELECT_ENDING, "id", (), ids)))
 
 
 def read_leads(
@@ -202,17 +212,33 @@ def driver_cursor(connection: Connection) -> Iterator[Any]:
 def _read(
     connection: Connection, condition: str, given: tuple[str, ...], keys: Sequence[int | str], lock: bool
 ) -> list[Record]:
+    order = "ORDER BY id"
+    if connection.dialect.name == "sqlite":
+        rows = _select(connection, _SELECT, condition, given, keys, order)
+        return [Record(*_with_truth_values(row)) for row in rows]
+    order += " FOR UPDATE" if lock else ""
+    return [Record(*row) for row in _select(connection, _SELECT, condition, given, keys, order)]
+
+
+def _select(
+    connection: Connection,
+    select: str,
+    condition: str,
+    given: tuple[str, ...],
+    keys: Sequence[int | str],
+    order: str = "",
+) -> list[tuple[Any, ...]]:
     with driver_cursor(connection) as cursor:
         if connection.dialect.name != "sqlite":
-            suffix = " FOR UPDATE" if lock else ""
-            cursor.execute(f"{_SELECT} {condition} = ANY(%s) ORDER BY id{suffix}", (*given, list(keys)))
-            return [Record(*row) for row in cursor.fetchall()]
-        # Few lengths of lists are few statements, which the driver keeps prepared: the last key fills up.
-        length = 1 << (len(keys) - 1).bit_length()
-        marks = ",".join("?" * length)
-        filled = (*given, *keys, *(keys[-1],) * (length - len(keys)))
-        cursor.execute(f"{_SELECT} {condition} IN ({marks}) ORDER BY id", filled)
-        return [Record(*_with_truth_values(row)) for row in cursor.fetchall()]
+            cursor.execute(f"{select} {condition} = ANY(%s) {order}", (*given, list(keys)))
+        else:
+            # Few lengths of lists are few statements, which the driver keeps prepared: the last key fills up.
+            length = 1 << (len(keys) - 1).bit_length()
+            marks = ",".join("?" * length)
+            filled = (*given, *keys, *(keys[-1],) * (length - len(keys)))
+            cursor.execute(f"{select} {condition} IN ({marks}) {order}", filled)
+        found: list[tuple[Any, ...]] = cursor.fetchall()
+        return found
 
 
 @cache

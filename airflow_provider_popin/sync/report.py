@@ -70,7 +70,7 @@ class Report:
         :param reason: why
         """
         self.rows += 1
-        self.results[str(result)] += 1
+        self.results[result] += 1
         if reason:
             # A Popin text may follow the code; counting by code keeps the report small.
             by_reason = self.reasons.setdefault(str(result), {})

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 from airflow_provider_popin.sync import ledger_queries
 from airflow_provider_popin.sync.admission import ResultSet, Situation, final_result
-from airflow_provider_popin.sync.events import Record
+from airflow_provider_popin.sync.events import Ending, Record
 from airflow_provider_popin.sync.ledger import Ledger
 from airflow_provider_popin.sync.report import Report
 from airflow_provider_popin.sync.spool import Spool, SpooledRow
@@ -21,7 +21,7 @@ Line = Mapping[str, object]
 UNFINISHED = (ResultSet.UNASSIGNED, ResultSet.IN_DOUBT, ResultSet.PENDING)
 # Writes all lines or nothing, and returns the path.
 ResultsWriter = Callable[[Iterable[Line]], str]
-_End = tuple[SpooledRow, Record | None, ResultSet, str | None]
+_End = tuple[SpooledRow, Ending | None, ResultSet, str | None]
 
 
 def write_results(
@@ -50,7 +50,7 @@ def write_results(
             pass
 
 
-def call_time(record: Record) -> str | None:
+def call_time(record: Record | Ending) -> str | None:
     """The start of a lead's call: ISO 8601 with the offset of the seller's timezone.
 
     :param record: with or without a slot
@@ -75,11 +75,11 @@ def _ends(
 ) -> Iterator[_End]:
     """Where each row ended, once it is counted."""
     for rows in spool.rows():
-        known: dict[int, Record] = {}
+        known: dict[int, Ending] = {}
         ids = [row.record for row in rows if row.record is not None]
         if ids and ledger is not None:
             with ledger.read() as connection:
-                known = ledger_queries.records(connection, ids)
+                known = ledger_queries.endings(connection, ids)
         for row in rows:
             record = known.get(row.record) if row.record is not None else None
             result, reason = _ended(row, record, situation, unfinished_reason)
@@ -91,7 +91,7 @@ def _ends(
 
 
 def _ended(
-    row: SpooledRow, record: Record | None, situation: Situation, unfinished_reason: str | None
+    row: SpooledRow, record: Ending | None, situation: Situation, unfinished_reason: str | None
 ) -> tuple[ResultSet, str | None]:
     if row.result is not None:
         return ResultSet(row.result), row.reason
@@ -103,7 +103,7 @@ def _ended(
     return result, reason
 
 
-def _notice(report: Report, row: SpooledRow, record: Record | None, result: ResultSet) -> None:
+def _notice(report: Report, row: SpooledRow, record: Ending | None, result: ResultSet) -> None:
     """Name the first leads of each kind of trouble."""
     if row.lead_id is None:
         return
@@ -121,7 +121,7 @@ def _notice(report: Report, row: SpooledRow, record: Record | None, result: Resu
         report.name_lead("alarm", row.lead_id)
 
 
-def _line(row: SpooledRow, record: Record | None, result: ResultSet, reason: str | None) -> Line:
+def _line(row: SpooledRow, record: Ending | None, result: ResultSet, reason: str | None) -> Line:
     line: dict[str, object] = {
         "row": row.row,
         "lead_id": row.lead_id,
