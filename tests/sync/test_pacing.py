@@ -76,6 +76,13 @@ def test_the_latency_is_learned() -> None:
     assert pacer.wait(20.0) == 0.0
 
 
+def test_a_server_that_became_slower_is_noticed() -> None:
+    pacer = a_pacer(64, 0.05)
+    learn(pacer, 64, 0.09)
+    waits = [pacer.wait(10.0) for _ in range(64)]
+    assert waits[-1] == pytest.approx(SHARE * 0.09 * 63 / 64)
+
+
 def test_the_shortest_of_a_round_is_the_latency() -> None:
     """What is longer has waited for other workers: spreading by that would keep them waiting."""
     pacer = Pacer(64)
