@@ -102,23 +102,23 @@ def decide(row: LeadRow | BadRow, family: Sequence[Record], situation: Situation
     return _continue(record, situation)
 
 
-def final_result(record: Record | Ending, situation: Situation) -> tuple[ResultSet, str | None]:
+def final_result(ending: Ending, situation: Situation) -> tuple[ResultSet, str | None]:
     """Where a row that this run worked on ends, read from the ledger afterwards.
 
-    :param record: the lead as the ledger has it now
+    :param ending: what the ledger tells of the lead now
     :param situation: see :class:`Situation`
     :return: the set, and the reason where there is one
     """
-    found = _RESULTS_OF_BOOKING.get(record.booking_state)
+    found = _RESULTS_OF_BOOKING.get(ending.booking_state)
     if found is not None:
-        return found, record.reason
-    if record.capture_state == CaptureState.REJECTED:
-        return ResultSet.REJECTED, record.reason
-    if record.capture_state in (CaptureState.IN_DOUBT, CaptureState.SENDING):
-        return ResultSet.IN_DOUBT, record.reason or "capture_in_doubt"
-    if record.capture_state == CaptureState.CAPTURED and not situation.books:
+        return found, ending.reason
+    if ending.capture_state == CaptureState.REJECTED:
+        return ResultSet.REJECTED, ending.reason
+    if ending.capture_state in (CaptureState.IN_DOUBT, CaptureState.SENDING):
+        return ResultSet.IN_DOUBT, ending.reason or "capture_in_doubt"
+    if ending.capture_state == CaptureState.CAPTURED and not situation.books:
         return ResultSet.CAPTURED, None
-    return ResultSet.PENDING, record.reason
+    return ResultSet.PENDING, ending.reason
 
 
 def _held(record: Record, situation: Situation) -> Decision | None:

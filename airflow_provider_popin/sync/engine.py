@@ -159,7 +159,7 @@ class LeadSync:
                     self._switch,
                 )
                 if self._settings.books:
-                    # Beside the last captures.
+                    # Beside the last captures, which are claimed by this run and so left out.
                     self._count_absent(ledger, spool, report, thread, session, situation.owner)
                 thread.call(session.finish_captures())
                 if self._settings.books and not self._switch.stopped:

@@ -206,7 +206,7 @@ def locked(connection: Connection, ids: Iterable[int]) -> dict[int, Record]:
     found: dict[int, Record] = {}
     for chunk in chunks(sorted(set(ids))):
         # Ordered, so that two processes never wait for each other in a circle.
-        found.update((record.id, record) for record in record_sql.read(connection, chunk, lock=True))
+        found.update((record.id, record) for record in record_sql.read_locked(connection, chunk))
     return found
 
 

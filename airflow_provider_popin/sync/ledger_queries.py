@@ -191,15 +191,6 @@ def seats_taken(connection: Connection, account: str, starts: Sequence[int]) -> 
     return taken
 
 
-def records(connection: Connection, ids: Sequence[int]) -> dict[int, Record]:
-    """Records by id, as they are now.
-
-    :param ids: at most 500
-    """
-    found = record_sql.read(connection, ids, lock=False) if ids else []
-    return {record.id: record for record in found}
-
-
 def endings(connection: Connection, ids: Sequence[int]) -> dict[int, Ending]:
     """Where leads ended, by id.
 

@@ -2,8 +2,8 @@
 
 Workers that are answered together are written together, send together, and are answered together again: each
 of them waits for the work of all, and for the rest of the latency the processor idles. Nothing would ever
-part them, and every short pause makes them more. So they send one after the other, spread over the latency;
-once apart, they stay apart, and nobody waits.
+part them, and every short pause makes them more. So they send one after the other, spread over the latency:
+a millisecond or two of waiting, for less of it in the ledger's queue.
 """
 
 from __future__ import annotations
@@ -12,6 +12,9 @@ import math
 
 # Of the shortest latency: the rest of a round is left to catch up in.
 SHARE = 0.7
+# From the first worker to the last, however many and however slow the server: an intent is sent soon or not
+# at all (`exchange_loop.LATEST_SEND_SECONDS`).
+MOST_SECONDS = 0.5
 # More than the work for one request takes: the next worker finds the processor free.
 MOST_APART_SECONDS = 0.0015
 # Less than that work takes: it parts the workers by itself.
@@ -41,7 +44,8 @@ class Pacer:
         self._shortest = min(self._shortest, seconds)
         self._answers += 1
         if self._answers == self._workers:
-            apart = min(SHARE * self._shortest / self._workers, MOST_APART_SECONDS)
+            spread = min(SHARE * self._shortest, MOST_SECONDS)
+            apart = min(spread / self._workers, MOST_APART_SECONDS)
             self._apart = apart if apart >= LEAST_APART_SECONDS else 0.0
             self._answers, self._shortest = 0, math.inf
 

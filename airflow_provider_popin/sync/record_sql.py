@@ -47,14 +47,13 @@ _TRUTH_VALUES = tuple(
 )
 
 
-def read(connection: Connection, ids: Sequence[int], *, lock: bool) -> list[Record]:
-    """Records by id, ascending.
+def read_locked(connection: Connection, ids: Sequence[int]) -> list[Record]:
+    """Records by id, ascending; other writers are kept off them until the transaction ends.
 
-    :param connection: in a transaction
+    :param connection: in a write transaction
     :param ids: at least one and at most 500; unknown ones are left out
-    :param lock: keep other writers off these records until the transaction ends
     """
-    return _read(connection, "id", (), ids, lock)
+    return _read(connection, "id", (), ids, lock=True)
 
 
 def read_endings(connection: Connection, ids: Sequence[int]) -> list[Ending]:

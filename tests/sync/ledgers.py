@@ -58,8 +58,9 @@ def apply(ledger: Ledger, *events: Event) -> list[bool]:
 
 
 def record(ledger: Ledger, key: int) -> Record:
+    query = sa.select(*schema.record_columns).where(schema.leads.c.id == key)
     with ledger.read() as connection:
-        return ledger_queries.records(connection, [key])[key]
+        return {row.id: Record(*row) for row in connection.execute(query)}[key]
 
 
 def capture_intent(key: int, attempt: int = 0, *, timeout_seconds: float = 30.0) -> Intent:

@@ -17,7 +17,7 @@ from airflow_provider_popin.sync.admission import (
     final_result,
 )
 from airflow_provider_popin.sync.booking_wish import BookingWish
-from airflow_provider_popin.sync.events import Record
+from airflow_provider_popin.sync.events import Ending, Record
 from airflow_provider_popin.sync.rows import BadRow, LeadRow
 
 RUN, EARLIER = "dag/run 2/task", "dag/run 1/task"
@@ -297,8 +297,12 @@ def test_decisions(
     ],
 )
 def test_where_a_row_ends(state: str, situation: Situation, expected: tuple[str, str | None]) -> None:
-    assert final_result(known(state, reason="why"), situation) == expected
+    assert final_result(ending(known(state, reason="why")), situation) == expected
+
+
+def ending(record: Record) -> Ending:
+    return Ending(*[getattr(record, name) for name in Ending._fields])
 
 
 def test_a_capture_in_doubt_has_a_reason() -> None:
-    assert final_result(known("sending"), NOW) == ("in_doubt", "capture_in_doubt")
+    assert final_result(ending(known("sending")), NOW) == ("in_doubt", "capture_in_doubt")

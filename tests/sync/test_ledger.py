@@ -283,7 +283,7 @@ def test_seats_and_records_never_part(sqlite_ledger: Ledger, groups: list[list[t
         for group in groups:
             sqlite_ledger.apply(connection, ACCOUNT, [_event(told, keys) for told in group])
             held = {row.lead: (row.slot_start, row.number) for row in connection.execute(_SEATS)}
-            for key, found in ledger_queries.records(connection, keys).items():
+            for key, found in locked(connection, keys).items():
                 seated = found.booking_state in ("planned", "sending", "in_doubt", "booked")
                 assert held.get(key) == ((found.slot_start, found.seat) if seated else None)
 

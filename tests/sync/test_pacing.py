@@ -10,7 +10,8 @@ import sqlalchemy as sa
 
 from airflow_provider_popin.sync import schema
 from airflow_provider_popin.sync.errors import SyncStoppedError
-from airflow_provider_popin.sync.pacing import MOST_APART_SECONDS, SHARE, Pacer
+from airflow_provider_popin.sync.exchange_loop import LATEST_SEND_SECONDS
+from airflow_provider_popin.sync.pacing import MOST_APART_SECONDS, MOST_SECONDS, SHARE, Pacer
 from tests.faults import conftest as fixtures
 from tests.faults.conftest import MakeWorld
 from tests.faults.invariants import check_invariants
@@ -52,6 +53,12 @@ def test_no_further_apart_than_their_work_takes(workers: int, latency: float) ->
 def test_nobody_waits_where_their_work_parts_them(workers: int, latency: float) -> None:
     pacer = a_pacer(workers, latency)
     assert {pacer.wait(10.0) for _ in range(workers)} == {0.0}
+
+
+@pytest.mark.parametrize(("workers", "latency"), [(1000, 10.0), (10_000, 30.0)])
+def test_nobody_waits_until_it_is_too_late_to_send(workers: int, latency: float) -> None:
+    pacer = a_pacer(workers, latency)
+    assert max(pacer.wait(10.0) for _ in range(workers)) <= MOST_SECONDS < LATEST_SEND_SECONDS
 
 
 def test_nobody_waits_who_is_alone() -> None:
