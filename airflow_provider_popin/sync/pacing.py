@@ -3,7 +3,7 @@
 Workers that are answered together are written together, send together, and are answered together again: each
 of them waits for the work of all, and for the rest of the latency the processor idles. Nothing would ever
 part them, and every short pause makes them more. So they send one after the other, spread over the latency:
-a millisecond or two of waiting, for less of it in the ledger's queue.
+a millisecond of waiting, for more than that in the ledger's queue.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ SHARE = 0.7
 # From the first worker to the last, however many and however slow the server: an intent is sent soon or not
 # at all (`exchange_loop.LATEST_SEND_SECONDS`).
 MOST_SECONDS = 0.5
-# More than the work for one request takes: the next worker finds the processor free.
-MOST_APART_SECONDS = 0.0015
+# About as long as the work for one request takes: the next worker finds the processor free.
+MOST_APART_SECONDS = 0.001
 # Less than that work takes: it parts the workers by itself.
 LEAST_APART_SECONDS = 0.00025
 # Timers are no finer than this.

@@ -9,6 +9,7 @@ from itertools import islice
 from airflow_provider_popin.client.config import ClientConfig
 from airflow_provider_popin.sync.admission import ResultSet
 from airflow_provider_popin.sync.intake import Admitted, Row
+from airflow_provider_popin.sync.job_queue import MANY_JOBS
 from airflow_provider_popin.sync.progress import Progress
 from airflow_provider_popin.sync.rows import BadRow, LeadRow, RowReader
 from airflow_provider_popin.sync.settings import SyncSettings
@@ -18,6 +19,8 @@ from airflow_provider_popin.sync.unreadable import UnreadableRow
 from airflow_provider_popin.sync.watermark import Watermark
 
 CHUNK_ROWS = 200
+# Of the first chunk, so many are handed on before the rest is validated: the first POST need not wait for it.
+FIRST_ROWS = MANY_JOBS
 
 RawRow = Mapping[str, object]
 # Admits a chunk of numbered rows with usable identities, each lead and generation once.
@@ -93,9 +96,11 @@ class SourceReader:
         try:
             while chunk := list(islice(numbered, CHUNK_ROWS)):
                 self._check_columns(chunk)
-                self._progress.read += len(chunk)
-                stopped = switch is not None and switch.stopped
-                self._read_chunk(chunk, None if stopped else take)
+                first = len(chunk) if self._progress.read else FIRST_ROWS
+                for part in filter(None, (chunk[:first], chunk[first:])):
+                    self._progress.read += len(part)
+                    stopped = switch is not None and switch.stopped
+                    self._read_chunk(part, None if stopped else take)
         finally:
             close = getattr(rows, "close", None)
             if callable(close):

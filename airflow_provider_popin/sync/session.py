@@ -101,7 +101,7 @@ class Session:
         self.run_row: int | None = None
 
     async def open(self) -> Situation:
-        """Open the ledger for this run, then prove that Popin answers: no POST is sent if either fails.
+        """Open the ledger for this run, and prove that Popin answers: no POST is sent if either fails.
 
         :raises PopinError: the slots cannot be read as documented
         :raises LedgerError: the ledger refuses this run
@@ -118,12 +118,13 @@ class Session:
             switch=self._switch,
             min_notice=self._settings.min_notice,
         )
-        # The source is registered first: a run that fails on Popin's side must not make the next one look as
-        # if its ledger had been lost.
+        self._slots_read = asyncio.create_task(self._keeper.refresh())
+        # The source is registered whatever Popin says: a run that fails on its side must not make the next
+        # one look as if its ledger had been lost.
         self._situation = await self._writer.call(self._begin)
         await self._take_evidence()
         self._heartbeat = asyncio.create_task(self._renew())
-        await self._keeper.refresh()
+        await self._slots_read
         self._loop = ExchangeLoop(
             sender=self._sender,
             ledger=self._ledger,

@@ -12,14 +12,15 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from airflow_provider_popin.sync import ledger_queries, session
+from airflow_provider_popin.sync import guards, ledger_queries, reading, session
 from airflow_provider_popin.sync.booking import BookingDesk
+from airflow_provider_popin.sync.calendar_keeper import CalendarKeeper
 from airflow_provider_popin.sync.engine import LeadSync
-from airflow_provider_popin.sync.errors import SyncStoppedError
+from airflow_provider_popin.sync.errors import LedgerGuardError, SyncStoppedError
 from airflow_provider_popin.sync.intake import Admission
 from airflow_provider_popin.sync.job_queue import FEW_JOBS, MANY_JOBS
 from airflow_provider_popin.sync.reading import CHUNK_ROWS
-from airflow_provider_popin.sync.settings import RunIdentity
+from airflow_provider_popin.sync.settings import Prior, RunIdentity
 from airflow_provider_popin.sync.write_back import WriteBackError
 from tests.faults import conftest as fixtures
 from tests.faults.conftest import MakeWorld, on_each_database
@@ -247,6 +248,7 @@ def test_workers_that_have_enough_to_do_go_first(
         ahead.append(is_ahead(self))
         return ahead[-1]
 
+    monkeypatch.setattr(reading, "FIRST_ROWS", CHUNK_ROWS)
     monkeypatch.setattr(Admission, "admit", counted_admit)
     monkeypatch.setattr(BookingDesk, "_plan", counted_plan)
     monkeypatch.setattr(session.Session, "is_ahead", asked)
@@ -259,6 +261,39 @@ def test_workers_that_have_enough_to_do_go_first(
     assert (admitted[:2], planned[:2]) == ([MANY_JOBS, FEW_JOBS], [MANY_JOBS, FEW_JOBS])
     assert len(ahead) == CHUNK_ROWS + 10
     assert (ahead[0], ahead[CHUNK_ROWS]) == (False, True)
+
+
+def test_popin_is_asked_while_the_ledger_is_opened(
+    make_world: MakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Opening the ledger waits here until Popin is asked; one after the other, it would wait in vain."""
+    guard, asked = guards.guard_source, threading.Event()
+    refresh = CalendarKeeper.refresh
+
+    async def told(self: CalendarKeeper) -> Any:
+        asked.set()
+        return await refresh(self)
+
+    def guarded(*args: Any, **options: Any) -> None:
+        assert asked.wait(10.0)
+        guard(*args, **options)
+
+    monkeypatch.setattr(CalendarKeeper, "refresh", told)
+    monkeypatch.setattr(guards, "guard_source", guarded)
+
+    assert make_world(2).run().counts() == {"booked": 2}
+
+
+def test_a_ledger_that_refuses_does_not_wait_for_popin(make_world: MakeWorld) -> None:
+    world = make_world(2)
+    world.sandbox.set_faults("slots:slow_after_commit(20)")
+    began = time.monotonic()
+
+    run = world.run(prior=Prior(earlier_try=True))
+
+    assert isinstance(run.error, LedgerGuardError)
+    assert time.monotonic() - began < 10.0
+    assert not world.sandbox.requests(endpoint="capture")
 
 
 def test_slots_are_read_beside_the_last_captures(make_world: MakeWorld) -> None:

@@ -32,7 +32,7 @@ def learn(pacer: Pacer, workers: int, latency: float) -> None:
         pacer.answered(latency)
 
 
-@pytest.mark.parametrize(("workers", "latency"), [(64, 0.05), (256, 0.2), (32, 0.06)])
+@pytest.mark.parametrize(("workers", "latency"), [(64, 0.05), (256, 0.2), (32, 0.04)])
 def test_workers_are_spread_over_the_latency(workers: int, latency: float) -> None:
     pacer = a_pacer(workers, latency)
     waits = [pacer.wait(10.0) for _ in range(workers)]

@@ -114,6 +114,17 @@ class TestRows:
         assert [len(chunk) for chunk in desk.chunks] == [2, 1, 1]
         assert ends(rows)[3] == ("L1", "skipped", "duplicate_lead_id")
 
+    def test_the_first_rows_are_handed_on_before_the_rest_is_validated(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(reading, "FIRST_ROWS", 2)
+        monkeypatch.setattr(reading, "CHUNK_ROWS", 3)
+        desk = Desk()
+        rows = read([raw(f"L{number}") for number in (1, 2, 3, 4, 5, 6, 1)], desk)
+        assert [len(chunk) for chunk in desk.chunks] == [2, 1, 3]
+        assert desk.taken == ["L1", "L2", "L3", "L4", "L5", "L6"]
+        assert ends(rows)[6] == ("L1", "skipped", "duplicate_lead_id")
+
     def test_another_generation_is_no_duplicate(self) -> None:
         desk = Desk()
         rows = read([raw("L1", generation=1), raw("L1", generation=2), raw("L1", generation=2)], desk)
