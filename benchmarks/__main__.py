@@ -9,7 +9,6 @@ import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 
 from benchmarks import document, environment, imports, plot, postgres
@@ -22,9 +21,7 @@ from benchmarks.servers import Sandbox
 _ROOT = Path(__file__).parents[1]
 _CAPTURE = ("capture",)
 _DRT_THREADS = 16
-_MOST_CAPTURES = 4000
-# Where latency alone decides, two subjects are close: what each does once must weigh as little as possible.
-_LONGER = 2
+_MOST_CAPTURES = 8000
 # Of the runs with few and with many leads.
 _CONCURRENCY = 64
 _PLANNED_LEADS = 100_000
@@ -110,24 +107,21 @@ def _others(runner: Runner, plan: Plan, findings: Findings) -> None:
 def _captures(runner: Runner, plan: Plan, findings: Findings, latency: int) -> None:
     if runner.drt is None:
         return
-    plan = replace(plan, seconds_per_cell=_LONGER * plan.seconds_per_cell)
-    for subject, concurrency in ((Subject.DRT, 1), (Subject.DRT_THREADS, _DRT_THREADS)):
-        leads = leads_for(plan, latency_ms=latency, concurrency=concurrency, steps=1)
-        cell = Cell(
+    drt_one, drt_threads, ours = (
+        Cell(
             subject=subject,
             latency_ms=latency,
             concurrency=concurrency,
-            leads=min(leads, _MOST_CAPTURES),
+            leads=min(leads_for(plan, latency_ms=latency, concurrency=concurrency, steps=1), _MOST_CAPTURES),
             steps=_CAPTURE,
         )
-        findings.others.append(runner.run(cell))
-    ours = Cell(
-        subject=Subject.SQLITE,
-        latency_ms=latency,
-        concurrency=_DRT_THREADS,
-        leads=leads_for(plan, latency_ms=latency, concurrency=_DRT_THREADS, steps=1),
-        steps=_CAPTURE,
+        for subject, concurrency in (
+            (Subject.DRT, 1),
+            (Subject.DRT_THREADS, _DRT_THREADS),
+            (Subject.SQLITE, _DRT_THREADS),
+        )
     )
+    findings.others += [runner.run(drt_one), runner.run(drt_threads)]
     findings.captures.append(runner.run(ours))
 
 

@@ -106,7 +106,7 @@ class Plan:
 
 
 FULL = Plan(
-    seconds_per_cell=25,
+    seconds_per_cell=50,
     leads_without_latency=5_000,
     most_leads=16_384,
     repeats=3,

@@ -26,7 +26,7 @@ _MATRIX = """\
 ## Leads per second
 
 Each lead is captured, then booked: two POSTs. The limit is concurrency / (2 x latency); there are
-leads for 25 seconds of it, but no more than 16,384. The bare loop is aiohttp and nothing else: no
+leads for 50 seconds of it, but no more than 16,384. The bare loop is aiohttp and nothing else: no
 ledger, no validation, no plan, and nothing to go by if it dies. A booking of the lead sync never
 rides on a kept connection that the server may just be closing, so the bare loop that sends in the
 same way (fresh connections) is what it is held against; the difference between the two bare loops
