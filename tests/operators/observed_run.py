@@ -1,6 +1,7 @@
 """Lead syncs in a process of their own, whose Airflow was told to use OpenLineage and statsd.
 
-Airflow reads both when it starts. Started by ``test_lead_sync_observability.py``; settings come on stdin.
+Airflow reads both when it starts. Started by ``test_lead_sync_observability.py``; settings come on stdin. How
+each run ended goes to a file: OpenLineage's own processes write to the same stdout, at any time.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import json
 import os
 import sys
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from tests.airflow_env import prepare_environment
@@ -32,11 +34,13 @@ def main() -> None:
         "file": {"path": os.environ["LEADS_FILE"], "source": "export"},
         "dry": {"sql": SQL, "sql_conn_id": "crm", "source": "crm leads, EU", "dry_run": True},
     }
+    ended = []
     for name, arguments in sources.items():
         with DAG(f"observed_{name}", schedule=None, start_date=datetime(2025, 1, 1, tzinfo=UTC)) as dag:
             PopinLeadSyncOperator(task_id="sync", **arguments)
         run = airflow_runs.run_dag(dag)
-        print(f"ended: {name} {airflow_runs.states(run)['sync'].rpartition('.')[2].lower()}", flush=True)
+        ended.append(f"{name} {airflow_runs.states(run)['sync'].rpartition('.')[2].lower()}")
+    Path(os.environ["ENDED_FILE"]).write_text(json.dumps(ended), "utf-8")
 
 
 if __name__ == "__main__":

@@ -306,6 +306,7 @@ def run_observed(
         "AIRFLOW_CONN_CRM": json.dumps({"conn_type": "sqlite", "host": str(folder / "crm.db")}),
         "AIRFLOW_CONN_POPIN_LEDGER": json.dumps({"conn_type": "sqlite", "host": str(folder / "ledger.db")}),
         "LEADS_FILE": str(folder / "leads.csv"),
+        "ENDED_FILE": str(folder / "ended.json"),
     }
     done = subprocess.run(
         [sys.executable, "-m", "tests.operators.observed_run"],
@@ -319,7 +320,7 @@ def run_observed(
     )
     assert done.returncode == 0, done.stderr[-3000:]
     events = [json.loads(line) for line in (folder / "lineage.jsonl").read_text("utf-8").splitlines()]
-    ended = [line.removeprefix("ended: ") for line in done.stdout.splitlines() if line.startswith("ended: ")]
+    ended = json.loads((folder / "ended.json").read_text("utf-8"))
     return {(event["job"]["name"], event["eventType"]): event for event in events}, ended
 
 
