@@ -137,6 +137,11 @@ class SandboxApp:
             # Only the end of the server cancels handlers; uvicorn would log the exception with a traceback.
             self._connections.reset(scope["client"])
             await wire.wait_until_gone(receive)
+        except RuntimeError:
+            # What uvloop says of a write to a connection that has just ended; uvicorn hears of it later.
+            if self._connections.has(scope["client"]):
+                raise
+            await wire.wait_until_gone(receive)
 
     async def _serve_endpoint(self, endpoint: str, scope: Scope, receive: Receive, send: Send) -> None:
         world = self.world

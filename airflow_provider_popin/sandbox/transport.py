@@ -43,6 +43,14 @@ class Connections:
         if self._open.get(peer) is transport:
             del self._open[peer]
 
+    def has(self, peer: Peer | None) -> bool:
+        """
+        Whether the connection is open, as far as we have heard.
+
+        :param peer: the client's address.
+        """
+        return peer in self._open
+
     def close(self, peer: Peer) -> None:
         """
         Close one connection in the ordinary way, after what was written has been sent.
