@@ -7,7 +7,6 @@ import logging
 import socket
 import threading
 import time
-from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
@@ -238,28 +237,21 @@ def test_clients_that_go_away_while_they_are_answered_are_no_error(caplog: pytes
             client.start()
         for client in clients:
             client.join()
-        while popin.stats()["open_requests"]:
-            time.sleep(0.01)
         assert popin.stats()["committed"]["capture"]
-    assert "Exception in ASGI application" not in caplog.text
+    assert not [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
 
 
-@pytest.mark.parametrize("has_gone", [True, False])
-def test_any_other_failed_write_is_an_error(has_gone: bool) -> None:
+def test_any_other_failed_write_is_an_error() -> None:
     connections, client = Connections(), ("127.0.0.1", 5)
-    if not has_gone:
-        connections.opened(client, asyncio.Transport())
+    connections.opened(client, asyncio.Transport())
     app = SandboxApp(settings=SETTINGS, connections=connections, outage=lambda seconds: None)
-    heard: list[str] = []
 
     async def send(message: Message) -> None:
-        raise RuntimeError("unable to perform operation on <TCPTransport closed=True>; the handler is closed")
+        raise RuntimeError("a write that failed")
 
     async def receive() -> Message:
-        heard.append("http.disconnect")
         return {"type": "http.disconnect"}
 
     scope = {"type": "http", "method": "GET", "path": next(iter(ROUTES)), "headers": [], "client": client}
-    with nullcontext() if has_gone else pytest.raises(RuntimeError, match="closed"):
+    with pytest.raises(RuntimeError, match="a write that failed"):
         asyncio.run(app(scope, receive, send))
-    assert heard == (["http.disconnect"] if has_gone else [])
