@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import requests
 
@@ -55,16 +56,30 @@ def when(condition: Callable[[], object], action: Callable[[], object]) -> Itera
     assert not failures, failures
 
 
+class Look(NamedTuple):
+    """What one look into the ledger saw, and between which monotonic times it was read."""
+
+    before: float
+    after: float
+    sending: list[str]
+
+
+def looks_between(seen: list[Look], first: float, last: float) -> list[list[str]]:
+    """What was ``sending`` at the looks wholly between two times: a machine may stand still in mid-look."""
+    return [look.sending for look in seen if first < look.before and look.after < last]
+
+
 @contextmanager
-def looking_on(world: World) -> Iterator[list[tuple[float, list[str]]]]:
-    """Look into the ledger again and again: pairs of monotonic time and the leads that are ``sending``."""
-    seen: list[tuple[float, list[str]]] = []
+def looking_on(world: World) -> Iterator[list[Look]]:
+    """Look into the ledger again and again, until the end of the block."""
+    seen: list[Look] = []
     over = threading.Event()
 
     def look() -> None:
         while not over.wait(POLL_SECONDS):
-            at = time.monotonic()
-            seen.append((at, world.ledger.sending()))
+            before = time.monotonic()
+            sending = world.ledger.sending()
+            seen.append(Look(before, time.monotonic(), sending))
 
     thread = threading.Thread(target=look)
     thread.start()

@@ -21,7 +21,7 @@ from airflow_provider_popin.sandbox.rows import RequestRow
 from airflow_provider_popin.sync import calendar_keeper, reading
 from tests.faults.conftest import MakeWorld
 from tests.faults.invariants import check_invariants
-from tests.faults.others import free_times, looking_on, take_planned_slots, when
+from tests.faults.others import free_times, looking_on, looks_between, take_planned_slots, when
 from tests.faults.people import Row, lead_rows
 from tests.faults.world import Run, World
 
@@ -132,7 +132,8 @@ def test_nobody_waits_for_a_retry_after_while_sending(
     # permit before the 429 was read here; all others, the struck one too, wait as asked.
     assert sum(seconds < 1 for seconds in waited) <= 4
     assert max(waited) >= (2.2 if asked == "2.2" else 1.9)
-    quiet = [sending for at, sending in seen if 0.7 < at - requests[told]["monotonic"] < 1.7]
+    struck = requests[told]["monotonic"]
+    quiet = looks_between(seen, struck + 0.7, struck + 1.7)
     assert len(quiet) >= 5
     assert not any(quiet), f"sending while waiting: {quiet}"
     check_invariants(world)
@@ -336,7 +337,7 @@ def test_a_slot_list_that_hangs_does_not_keep_a_refused_lead_sending(
 
     assert statuses(run) == {"booked"}
     refused = world.sandbox.requests(endpoint="schedule")[0]["monotonic"]
-    waiting = [sending for at, sending in seen if 0.7 < at - refused < 1.7]
+    waiting = looks_between(seen, refused + 0.7, refused + 1.7)
     assert len(waiting) >= 5
     assert not any(waiting)
     check_invariants(world)
