@@ -27,8 +27,8 @@ from tests.faults.world import World
 
 
 @contextmanager
-def locked_by_others(world: World, seconds: float) -> Iterator[threading.Timer]:
-    """From the first booking on, another program holds the ledger's lock for a while."""
+def locked_by_others(world: World, seconds: float) -> Iterator[None]:
+    """Another program holds the ledger's lock, from the first booking to the end of the block at most."""
     path = world.ledger_url.removeprefix("sqlite:///")
     other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     release = threading.Timer(seconds, lambda: other.execute("ROLLBACK"))
@@ -39,9 +39,10 @@ def locked_by_others(world: World, seconds: float) -> Iterator[threading.Timer]:
         release.start()
 
     with when(world.sandbox.bookings, lock):
-        yield release
+        yield
+    release.cancel()
     release.join()
-    other.close()
+    other.close()  # which lets go of the lock
 
 
 def marks_that(world: World, state: str) -> set[str]:
@@ -90,7 +91,7 @@ def test_outcomes_that_the_ledger_never_takes_are_logged_and_in_doubt(
     world = make_world(12)
     world.sandbox.set_faults("schedule:slow_after_commit(0.2)")
 
-    with locked_by_others(world, 2.5):
+    with locked_by_others(world, 60):
         run = world.run(max_concurrency=2)
 
     assert isinstance(run.error, LedgerUnreachableError)
