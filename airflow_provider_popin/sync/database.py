@@ -11,17 +11,28 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import (
+    DBAPIError,
+    InterfaceError,
+    InternalError,
+    NotSupportedError,
+    OperationalError,
+    SQLAlchemyError,
+)
 
 from airflow_provider_popin.sync import record_sql
-from airflow_provider_popin.sync.errors import LedgerDeadlockError, LedgerError, LedgerUnreachableError
+from airflow_provider_popin.sync.errors import LedgerError, LedgerRolledBackError, LedgerUnreachableError
 
 # How long a writer waits for another process's transaction on SQLite before "database is locked".
 SQLITE_BUSY_SECONDS = 30
 # An execution option: a transaction that only reads.
 READ_ONLY = "popin_read_only"
-# Of the SQL standard, as Postgres says it.
-_DEADLOCK = "40P01"
+# By Postgres's SQLSTATE: a deadlock; a conflict with another transaction; a prepared statement that a pooler
+# has lost, or mistaken for another (none, one of that name already, other parameters).
+_ROLLED_BACK = frozenset({"40P01", "40001", "26000", "42P05", "08P01"})
+# What the server is able to do at the moment, whatever it is asked: a standby in recovery, or a server that
+# takes no writes because its storage is nearly full, says so with the last two.
+_PASSING = (OperationalError, InterfaceError, InternalError, NotSupportedError)
 
 
 def prepare(engine: Engine, *, create: bool) -> None:
@@ -46,7 +57,10 @@ def prepare(engine: Engine, *, create: bool) -> None:
             sa.event.listen(engine, "connect", _write_ahead_sqlite)
         sa.event.listen(engine, "begin", _begin_sqlite)
     else:
-        sa.event.listen(engine, "connect", _durable_postgres)
+        # Before SQLAlchemy's own look at a new connection, which some encodings break.
+        sa.event.listen(engine, "connect", _durable_postgres, insert=True)
+        # Whatever the server's default: the transactions lock the rows that they decide about.
+        engine.update_execution_options(isolation_level="READ COMMITTED")
     # Connections from before would not have been told.
     engine.dispose()
 
@@ -66,19 +80,19 @@ def may_exist(engine: Engine) -> bool:
 def translated() -> Iterator[None]:
     """What the database or its driver raises becomes an error of the ledger, whose text holds no value.
 
-    :raises LedgerDeadlockError: rolled back to end a deadlock
+    :raises LedgerRolledBackError: nothing was written, for certain
     :raises LedgerUnreachableError: the same statement may succeed later
     :raises LedgerError: the database refused it
     """
     try:
         yield
-    except (OperationalError, InterfaceError) as error:
-        if _sql_state(error) == _DEADLOCK:
-            raise LedgerDeadlockError(_described(error)) from error
-        raise LedgerUnreachableError(_described(error)) from error
-    except SQLAlchemyError as error:
-        if isinstance(error, DBAPIError) and error.connection_invalidated:
+    except DBAPIError as error:
+        if _sql_state(error) in _ROLLED_BACK:
+            raise LedgerRolledBackError(_described(error)) from error
+        if error.connection_invalidated or isinstance(error, _PASSING):
             raise LedgerUnreachableError(_described(error)) from error
+        raise LedgerError(_described(error)) from error
+    except SQLAlchemyError as error:
         raise LedgerError(_described(error)) from error
 
 
@@ -127,9 +141,22 @@ def _begin_sqlite(connection: Connection) -> None:
 
 def _durable_postgres(connection: Any, _record: object) -> None:
     cursor = connection.cursor()
-    cursor.execute("SET synchronous_commit = on")
+    cursor.execute(
+        "SELECT set_config('synchronous_commit', 'on', false), set_config('client_encoding', 'UTF8', false),"
+        " current_setting('server_encoding') = 'UTF8', pg_backend_pid()"
+    )
+    *_, stores_any_text, process = cursor.fetchone()
     cursor.close()
     connection.commit()
+    if not stores_any_text:
+        connection.close()
+        raise LedgerError("the ledger's database does not store every text: create it with ENCODING 'UTF8'")
+    if hasattr(connection, "set_client_encoding"):
+        connection.set_client_encoding("UTF8")  # psycopg2 does not notice by itself
+    if hasattr(connection, "prepare_threshold") and process != connection.info.backend_pid:
+        # Something in between changes the server's process from one transaction to the next, as PgBouncer
+        # may: what was prepared in one is not there in the next, or is another client's.
+        connection.prepare_threshold = None
 
 
 def _sql_state(error: DBAPIError) -> str | None:

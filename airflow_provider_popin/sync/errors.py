@@ -3,12 +3,12 @@
 ::
 
     SyncError
-     ├── LedgerError                   the ledger cannot be used or reached
-     │    ├── LedgerUnreachableError   not now: the same statement may succeed later
-     │    │    └── LedgerDeadlockError rolled back to end a deadlock: nothing was written
-     │    └── LedgerGuardError         using it could book a lead twice: refused before any POST
-     ├── LeadHeldError                 this lead must not be sent now (booked, in doubt, claimed elsewhere)
-     └── SyncStoppedError              the run was stopped from outside; everything known is committed
+     ├── LedgerError                     the ledger cannot be used or reached
+     │    ├── LedgerUnreachableError     not now: the same statement may succeed later
+     │    │    └── LedgerRolledBackError nothing was written: it may be done again at once
+     │    └── LedgerGuardError           using it could book a lead twice: refused before any POST
+     ├── LeadHeldError                   this lead must not be sent now (booked, in doubt, claimed elsewhere)
+     └── SyncStoppedError                the run was stopped from outside; everything known is committed
 """
 
 from __future__ import annotations
@@ -26,8 +26,11 @@ class LedgerUnreachableError(LedgerError):
     """The database did not answer, is locked, full or read-only: the same statement may succeed later."""
 
 
-class LedgerDeadlockError(LedgerUnreachableError):
-    """Two transactions waited for each other, and the database rolled this one back: nothing was written."""
+class LedgerRolledBackError(LedgerUnreachableError):
+    """Nothing was written, for certain, and it may be done again at once.
+
+    Two transactions waited for each other or were in conflict, or a pooler has lost a prepared statement.
+    """
 
 
 class LedgerGuardError(LedgerError):

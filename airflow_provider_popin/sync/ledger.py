@@ -91,7 +91,7 @@ class Ledger:
 
         :param connection: an open connection to use; None takes one from the engine.
         :raises LedgerUnreachableError: the database did not take it; nothing was committed, as far as it
-            says. :class:`LedgerDeadlockError` where it says so for certain.
+            says. :class:`LedgerRolledBackError` where it says so for certain.
         :raises LedgerError: the database refused a statement.
         """
         with database.translated():

@@ -9,11 +9,11 @@ from typing import TypeVar
 
 from sqlalchemy.engine import Connection
 
-from airflow_provider_popin.sync.errors import LedgerDeadlockError, LedgerError
+from airflow_provider_popin.sync.errors import LedgerError, LedgerRolledBackError
 from airflow_provider_popin.sync.ledger import Ledger
 
-# Whoever was chosen once to end a deadlock is rarely chosen again.
-DEADLOCKS_FORGIVEN = 3
+# Whoever was rolled back once, to end a deadlock or a conflict, rarely is again.
+ROLLBACKS_FORGIVEN = 3
 
 T = TypeVar("T")
 
@@ -41,12 +41,12 @@ class LedgerThread:
     def transact(self, work: Callable[[Connection], T], *, statements: bool = False) -> T:
         """Run ``work`` in a write transaction; returns when it is durable. To be called in this thread.
 
-        :param work: given the connection; called again where the database rolled it back to end a deadlock
+        :param work: given the connection; called again where the database rolled it back
         :param statements: on a connection that may commit each statement
         :raises LedgerError: not written, as far as the database says
         """
-        for _ in range(DEADLOCKS_FORGIVEN):
-            with suppress(LedgerDeadlockError):
+        for _ in range(ROLLBACKS_FORGIVEN):
+            with suppress(LedgerRolledBackError):
                 return self._transact(work, statements)
         return self._transact(work, statements)
 
@@ -64,7 +64,10 @@ class LedgerThread:
             with self._ledger.write(self._statements if statements else self._transactions) as connection:
                 return work(connection)
         except LedgerError:
-            # The connection may be the cause; the next transaction gets a fresh one.
+            # A connection may be the cause; the next transaction gets a fresh one.
+            for kept in (self._transactions, self._statements):
+                if kept is not None:
+                    kept.invalidate()
             self._disconnect()
             raise
 

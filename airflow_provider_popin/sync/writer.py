@@ -88,7 +88,7 @@ class Writer:
         Calls are made in order; events that were handed in before and not awaited may be applied after it.
 
         :param work: given the connection; runs in a thread of the writer, and again where the database rolled
-            it back to end a deadlock.
+            it back.
         :raises LedgerError: not written, as far as the database says.
         """
         return await asyncio.wrap_future(self._calls.submit(partial(self._calls.transact, work)))

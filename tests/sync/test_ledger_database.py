@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import types
+import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
@@ -181,17 +182,62 @@ class TestDurability:
     def test_postgres_waits_for_the_disk_whatever_the_server_says(
         self, postgres_database: Database, engines: MakeEngine
     ) -> None:
-        careless = sa.engine.make_url(postgres_database.url)
-        options = f"{careless.query['options']} -csynchronous_commit=off"
-        engine = engines(
-            careless.update_query_dict({"options": options}).render_as_string(hide_password=False)
-        )
+        engine = engines(_with_options(postgres_database.url, "-c synchronous_commit=off"))
         with engine.connect() as connection:
             assert connection.exec_driver_sql("SHOW synchronous_commit").scalar_one() == "off"
         with Ledger.open(engine).connect() as connection:
             assert connection.exec_driver_sql("SHOW synchronous_commit").scalar_one() == "on"
             connection.rollback()
             assert connection.exec_driver_sql("SHOW synchronous_commit").scalar_one() == "on"
+
+    @pytest.mark.postgres
+    @pytest.mark.parametrize("default", ["serializable", "repeatable read"])
+    def test_postgres_locks_what_it_reads_whatever_the_server_isolates(
+        self, postgres_database: Database, engines: MakeEngine, default: str
+    ) -> None:
+        options = "-c default_transaction_isolation=" + default.replace(" ", "\\ ")
+        ledger = Ledger.open(engines(_with_options(postgres_database.url, options)))
+        for _ in range(2):  # the second time on a connection that has read in another way
+            with ledger.write() as connection:
+                assert (
+                    connection.exec_driver_sql("SHOW transaction_isolation").scalar_one() == "read committed"
+                )
+            with ledger.read() as connection:
+                assert (
+                    connection.exec_driver_sql("SHOW transaction_isolation").scalar_one() == "repeatable read"
+                )
+
+    @pytest.mark.postgres
+    def test_postgres_takes_every_text_whatever_the_client_speaks(
+        self, postgres_database: Database, engines: MakeEngine
+    ) -> None:
+        ledger = Ledger.open(engines(_with_options(postgres_database.url, "-c client_encoding=LATIN1")))
+        for lead_id in ("Zoë", "日本-3"):
+            assert record(ledger, add_lead(ledger, lead_id)).lead_id == lead_id
+
+    @pytest.mark.postgres
+    @pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+    def test_a_database_that_does_not_take_every_text_is_refused(
+        self, postgres_database: Database, engines: MakeEngine, encoding: str
+    ) -> None:
+        name = f"popin_{encoding.lower()}_{uuid.uuid4().hex}"
+        with engines(postgres_database.url).connect() as connection:
+            administrator = connection.execution_options(isolation_level="AUTOCOMMIT")
+            administrator.exec_driver_sql(
+                f"CREATE DATABASE {name} TEMPLATE template0 ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C'"
+            )
+            engine = engines(
+                sa.engine.make_url(postgres_database.url)
+                .set(database=name, query={})
+                .render_as_string(hide_password=False)
+            )
+            try:
+                for use in (Ledger.open, Ledger.find):
+                    with pytest.raises(LedgerError, match="ENCODING 'UTF8'"):
+                        use(engine)
+            finally:
+                engine.dispose()
+                administrator.exec_driver_sql(f"DROP DATABASE {name}")
 
     def test_what_was_committed_is_seen_by_others_at_once(self, ledger: Ledger, database: Database) -> None:
         key = lead_in(ledger, "sending")
@@ -204,6 +250,13 @@ class TestDurability:
             first, second = clock(connection), clock(connection)
         assert abs(first - time.time()) < 5
         assert first <= second
+
+
+def _with_options(url: str, options: str) -> str:
+    """The URL with more options of the server's command line."""
+    parts = sa.engine.make_url(url)
+    options = f"{parts.query['options']} {options}"
+    return parts.update_query_dict({"options": options}).render_as_string(hide_password=False)
 
 
 class TestLocks:

@@ -1,4 +1,4 @@
-"""A thread that writes: deadlocks, lost connections, its end."""
+"""A thread that writes: what was rolled back, lost connections, its end."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from concurrent.futures import Future
 from functools import partial
 
 import pytest
+import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from airflow_provider_popin.sync.errors import LedgerDeadlockError, LedgerError, LedgerUnreachableError
+from airflow_provider_popin.sync.errors import LedgerError, LedgerRolledBackError, LedgerUnreachableError
 from airflow_provider_popin.sync.ledger import Ledger, locked
-from airflow_provider_popin.sync.ledger_thread import DEADLOCKS_FORGIVEN, LedgerThread
+from airflow_provider_popin.sync.ledger_thread import ROLLBACKS_FORGIVEN, LedgerThread
+from tests.postgres import DRIVER
 from tests.sync.ledgers import ACCOUNT, Database, add_lead, capture_intent, record
 
 
@@ -71,7 +73,7 @@ def test_close_does_what_was_submitted_and_keeps_no_connection(ledger: Ledger) -
     assert not hasattr(pool, "checkedout") or pool.checkedout() == 0
 
 
-class TestDeadlocks:
+class TestRolledBack:
     @pytest.mark.postgres
     def test_who_was_rolled_back_tries_again(self, postgres_database: Database) -> None:
         """A real one: each holds the lead that the other one asks for."""
@@ -100,16 +102,40 @@ class TestDeadlocks:
         assert sum(tries.values()) >= 3
         assert [record(ledger, key).attempt for key in (first, second)] == [1, 1]
 
+    @pytest.mark.postgres
+    @pytest.mark.skipif(DRIVER == "psycopg2", reason="psycopg2 prepares no statements")
+    def test_a_statement_that_the_server_has_forgotten_is_prepared_anew(
+        self, postgres_database: Database
+    ) -> None:
+        ledger = Ledger.open(postgres_database.engine())
+        thread = LedgerThread(ledger, "under-test")
+
+        def ask(statements: bool) -> int:
+            def work(connection: Connection) -> int:
+                return int(connection.execute(sa.text("SELECT CAST(:n AS integer)"), {"n": 7}).scalar_one())
+
+            return thread.submit(lambda: thread.transact(work, statements=statements)).result(10)
+
+        def forget(connection: Connection) -> None:
+            # In a block, so that the driver does not notice.
+            connection.exec_driver_sql("DO $$ BEGIN EXECUTE 'DEALLOCATE ALL'; END $$")
+
+        for statements in (False, True):
+            assert {ask(statements) for _ in range(10)} == {7}
+            thread.submit(partial(thread.transact, forget, statements=statements)).result(10)
+            assert ask(statements) == 7
+        thread.close()
+
     def test_but_not_for_ever(self, thread: LedgerThread) -> None:
         tries: list[int] = []
 
         def work(_: Connection) -> None:
             tries.append(1)
-            raise LedgerDeadlockError("rolled back")
+            raise LedgerRolledBackError("rolled back")
 
-        with pytest.raises(LedgerDeadlockError):
+        with pytest.raises(LedgerRolledBackError):
             thread.submit(lambda: thread.transact(work)).result(10)
-        assert len(tries) == DEADLOCKS_FORGIVEN + 1
+        assert len(tries) == ROLLBACKS_FORGIVEN + 1
 
 
 @pytest.mark.postgres

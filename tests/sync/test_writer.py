@@ -18,7 +18,7 @@ from sqlalchemy.engine import Connection
 from airflow_provider_popin.client.clock import boot_seconds
 from airflow_provider_popin.sync import database as database_module
 from airflow_provider_popin.sync import record_sql
-from airflow_provider_popin.sync.errors import LedgerDeadlockError, LedgerError, LedgerUnreachableError
+from airflow_provider_popin.sync.errors import LedgerError, LedgerRolledBackError, LedgerUnreachableError
 from airflow_provider_popin.sync.events import Answer
 from airflow_provider_popin.sync.ledger import Ledger
 from airflow_provider_popin.sync.writer import (
@@ -269,7 +269,7 @@ class TestFailures:
     ) -> None:
         """With records that it knew, changed before the database said no; see test_ledger_thread, too."""
         key = add_lead(ledger)
-        real, tries = record_sql.write_unless_changed, iter([LedgerDeadlockError("rolled back")])
+        real, tries = record_sql.write_unless_changed, iter([LedgerRolledBackError("rolled back")])
 
         def write(connection: Connection, changes: Sequence[record_sql.Change]) -> set[int]:
             for error in tries:
