@@ -1,14 +1,15 @@
 from __future__ import annotations
 
-import time
+import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
+from time import monotonic, sleep
 from typing import Any
 
 import pytest
 from sqlalchemy.engine import Engine
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
 
 from airflow_provider_popin.hooks.ledger import sql_engine
 from airflow_provider_popin.operators._leads_from_sql import LeadQueryError, describe, leads_from_sql
@@ -99,6 +100,40 @@ def test_values_keep_their_types(crm_on_postgres: Engine) -> None:
 
 
 @pytest.mark.postgres
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("'24:00'::time", "24:00:00"),
+        ("'24:00+05:30'::timetz", "24:00:00+05:30"),
+        ("'infinity'::timestamptz", "infinity"),
+        ("'-infinity'::timestamp", "-infinity"),
+        ("'infinity'::date", "infinity"),
+        ("'0044-03-15 BC'::date", "0044-03-15 BC"),
+        ("'20000-01-01 00:00+00'::timestamptz AT TIME ZONE 'UTC'", "20000-01-01 00:00:00"),
+        ("'9000000 years'::interval", "9000000 years"),
+    ],
+)
+def test_a_time_that_python_has_not_is_text(crm_on_postgres: Engine, value: str, text: str) -> None:
+    rows = query(f"SELECT {value} AS t UNION ALL SELECT NULL")
+    assert rows == [{"t": text}, {"t": None}]
+
+
+@pytest.mark.postgres
+def test_other_times_are_times(crm_on_postgres: Engine) -> None:
+    (row,) = query(
+        "SELECT DATE '2026-01-02' AS d, TIME '03:04' AS t, '03:04+05:30'::timetz AS tz,"
+        " TIMESTAMP '2026-01-02 03:04' AS ts, INTERVAL '90 minutes' AS i"
+    )
+    assert row == {
+        "d": date(2026, 1, 2),
+        "t": time(3, 4),
+        "tz": time(3, 4, tzinfo=timezone(timedelta(hours=5, minutes=30))),
+        "ts": datetime(2026, 1, 2, 3, 4),  # noqa: DTZ001 - as it stands in the database
+        "i": timedelta(minutes=90),
+    }
+
+
+@pytest.mark.postgres
 def test_rows_stream_from_the_server(crm_on_postgres: Engine) -> None:
     """A million rows in memory would take far longer, and the first one would wait for the last."""
     import tracemalloc
@@ -129,9 +164,9 @@ def test_the_connection_is_closed_at_the_end_and_when_reading_stops(leads: Engin
         stopped.close()
         query("SELECT id FROM leads")
         # The server ends a session a moment after its client has hung up.
-        deadline = time.monotonic() + 30
-        while open_connections() != before - 1 and time.monotonic() < deadline:
-            time.sleep(0.01)
+        deadline = monotonic() + 30
+        while open_connections() != before - 1 and monotonic() < deadline:
+            sleep(0.01)
         assert open_connections() == before - 1
     else:
         stopped.close()
@@ -149,6 +184,43 @@ def test_a_value_that_the_database_chokes_on_is_not_quoted(leads_on_postgres: En
         query("SELECT CAST(name AS integer) FROM leads WHERE id = 3")
     assert SECRET not in str(error.value)
     assert error.value.__suppress_context__
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("code", ["P0001", "42501", "55000", "57014", "0A000", "45000", "08000"])
+def test_what_a_function_says_of_a_row_is_not_quoted(leads_on_postgres: Engine, code: str) -> None:
+    """The code that a function gives to its error is its own choice."""
+    run(
+        leads_on_postgres,
+        "CREATE FUNCTION pg_temp_refuse(who text) RETURNS text LANGUAGE plpgsql AS"
+        f" $$ BEGIN RAISE EXCEPTION 'refused %', who USING ERRCODE = '{code}'; END $$",
+    )
+    with pytest.raises(LeadQueryError, match=rf"\({code}\); its text .*run the statement by hand") as error:
+        query("SELECT pg_temp_refuse(name) AS name FROM leads WHERE id = 3")
+    assert SECRET not in str(error.value)
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("expression", ["nextval(name)", "current_setting(name)", "CAST(name AS regclass)"])
+def test_a_name_that_comes_from_a_row_is_not_quoted(leads_on_postgres: Engine, expression: str) -> None:
+    with pytest.raises(LeadQueryError, match="run the statement by hand") as error:
+        query(f"SELECT {expression} AS name FROM leads WHERE id = 1")
+    assert not re.search(r"\bann\b", str(error.value), re.IGNORECASE)
+
+
+@pytest.mark.postgres
+def test_a_missing_right_is_named(leads_on_postgres: Engine) -> None:
+    run(leads_on_postgres, f"ALTER DATABASE {leads_on_postgres.url.database} SET role = pg_monitor")
+    with pytest.raises(LeadQueryError, match="permission denied for table leads"):
+        query("SELECT * FROM leads")
+
+
+def test_the_text_of_another_driver_is_left_out() -> None:
+    """What it quotes is not known; MySQL's drivers name an error by a number."""
+    cause = Exception(1146, f"Table {SECRET!r} doesn't exist")
+    told = describe(ProgrammingError("SELECT 1", {}, cause))
+    assert told.startswith("Exception (1146); its text may quote a lead")
+    assert SECRET not in told
 
 
 def test_a_value_that_is_no_utf_8_is_not_quoted(crm_on_sqlite: Engine) -> None:
