@@ -92,15 +92,19 @@ def rows_from_csv(stream: ByteStream, name: str) -> Iterator[Mapping[str, object
     :param name: the file's name, for errors.
     :raises LeadFileError: no header, a column name twice, not UTF-8, or a quote that swallows whole lines.
     """
+    # A limit of the whole process, far below that of a line; a field may have many lines.
+    csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE_BYTES))
+    lines = _Remembered(_text_lines(stream, name))
     # strict: else a quote that is never closed turns the rest of the file into one field, without an error.
-    reader = csv.reader(_text_lines(stream, name), strict=True)
+    reader = csv.reader(lines, strict=True)
     header = _header(reader, name)
     while True:
         first_line = reader.line_num + 1
         try:
             fields = next(reader, None)
         except csv.Error:
-            if reader.line_num > first_line:
+            # What follows an open quote is no row, whatever it looks like; at the end nothing does.
+            if reader.line_num > first_line or (_leaves_a_quote_open(lines.last) and next(lines, None)):
                 raise LeadFileError(
                     f"the quotes of the row that begins there do not match, up to line {reader.line_num}",
                     path=name,
@@ -157,6 +161,28 @@ def _header(reader: Iterator[list[str]], name: str) -> list[str]:
         alike = ", ".join(map(str, doubled))
         raise LeadFileError(f"a name stands twice in the header (columns {alike})", path=name, line=1)
     return header
+
+
+def _leaves_a_quote_open(line: str) -> bool:
+    """Whether a field goes on in the next line, as whoever is not strict reads this one."""
+    reader = csv.reader([line, "\n"])
+    try:
+        next(reader)
+    except csv.Error:
+        return False
+    return reader.line_num > 1
+
+
+class _Remembered(Iterator[str]):
+    """Lines, of which the last one can be looked at."""
+
+    def __init__(self, lines: Iterator[str]) -> None:
+        self._lines = lines
+        self.last = ""
+
+    def __next__(self) -> str:
+        self.last = next(self._lines)
+        return self.last
 
 
 class _DoubledKeyError(ValueError):

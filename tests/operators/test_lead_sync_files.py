@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import csv
 import gzip
 import io
 import json
@@ -68,9 +67,23 @@ class TestCsv:
     def test_a_carriage_return_inside_a_line_costs_one_row(self) -> None:
         assert read_csv("Id,Name\n1,a\rb\n2,x\n") == ["csv_malformed", {"Id": "2", "Name": "x"}]
 
-    def test_a_field_beyond_the_limit_of_csv_costs_one_row(self) -> None:
-        rows = read_csv(f"Id,Name\n1,{'x' * (csv.field_size_limit() + 1)}\n2,y\n")
-        assert rows == ["csv_malformed", {"Id": "2", "Name": "y"}]
+    @pytest.mark.parametrize("line_end", ["", "\n", "\r\n"])
+    def test_a_field_is_as_long_as_a_line_may_be(self, line_end: str) -> None:
+        """In an export of long notes nothing behind the first 128 KiB of one may pass for a row."""
+        note = f"{'x' * 200_000}{line_end}3,z{line_end}"
+        rows = read_csv(f'Id,Note\n1,"{note}"\n2,y\n')
+        assert rows == [{"Id": "1", "Note": note}, {"Id": "2", "Note": "y"}]
+
+    @pytest.mark.parametrize("quotes", ['"b"c,"d', '"b"c"e,"d', '"b" ,"d'])
+    def test_what_follows_an_open_quote_is_no_row(self, quotes: str) -> None:
+        with pytest.raises(LeadFileError, match=r"line 3: the quotes .* do not match") as error:
+            read_csv(f'Id,Name,Note\n1,a,b\n2,{quotes}\n3,c,d\n4",e,f\n')
+        assert error.value.line == 3
+
+    @pytest.mark.parametrize("quotes", ['"b"c,d', '"b"c,"d"', '"b"c"e,d'])
+    def test_a_misplaced_quote_costs_one_row(self, quotes: str) -> None:
+        rows = read_csv(f"Id,Name,Note\n1,{quotes}\n3,c,d\n")
+        assert rows == ["csv_malformed", {"Id": "3", "Name": "c", "Note": "d"}]
 
     def test_a_quote_that_is_not_closed_is_an_error_for_the_file(self) -> None:
         """Otherwise the rows behind it would be lost without a trace."""
