@@ -11,6 +11,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperat
 from airflow_provider_popin.client.errors import PopinError, PopinOutcomeUnknownError
 from airflow_provider_popin.hooks.popin import PopinHook
 from airflow_provider_popin.links.popin import JOIN_URL_KEY, PopinJoinCallLink, is_web_url
+from airflow_provider_popin.operators._text_templates import TextTemplates
 from airflow_provider_popin.operators.booking import (
     Booked,
     LedgerLead,
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 _KEYS_AS_OUTPUTS: Final[dict[str, Any]] = {"multiple_outputs": True}
 
 
-class PopinCaptureOperator(BaseOperator):
+class PopinCaptureOperator(TextTemplates, BaseOperator):
     """Register a lead with Popin; returns ``{"customer_id": ..., "url": ...}``, and shows a "Join call" link.
 
     Store the customer id: Popin has no way to read it back. A lost answer is followed by one more request,
@@ -49,6 +50,7 @@ class PopinCaptureOperator(BaseOperator):
     those of five characters or more). What a Dag file itself spells out can be read in the file.
 
     All arguments are templated; text does for each of them, and ``"None"`` or empty text for an absent one.
+    Templates give text even in a Dag that renders native objects, except one that gives all of ``campaign``.
 
     :param name: full name.
     :param mobile: phone number in any usual notation.
@@ -166,6 +168,13 @@ class PopinCaptureOperator(BaseOperator):
             default_region=default_region,
         )
 
+    def renders_as_text(self, field: str) -> bool:
+        """Whether the templates of this field give text: a whole mapping may come from one template.
+
+        :param field: one of ``template_fields``
+        """
+        return field != "campaign" or not isinstance(self.campaign, str)
+
     def _do_render_template_fields(
         self, parent: Any, template_fields: Iterable[str], *args: Any, **kwargs: Any
     ) -> None:
@@ -177,7 +186,7 @@ class PopinCaptureOperator(BaseOperator):
                 setattr(self, field, hide(getattr(self, field)))
 
 
-class PopinScheduleOperator(BaseOperator):
+class PopinScheduleOperator(TextTemplates, BaseOperator):
     """Book a call; returns ``{"time": ISO 8601, "timezone": IANA name, "slot": Popin's string}``.
 
     Popin's request for it has no key that would make a repetition harmless, and no booking can be looked up.
@@ -191,7 +200,7 @@ class PopinScheduleOperator(BaseOperator):
     When the answer gets lost the task fails without a retry, and says how to find out what happened.
 
     All arguments but ``source`` are templated; text does for each of them, and ``"None"`` or empty text for
-    an absent one.
+    an absent one. Templates give text even in a Dag that renders native objects.
 
     :param customer_id: from ``PopinCaptureOperator``.
     :param time: Popin's own string (``Thu, 25 Sep 2025 03:15 PM``, as the sensor returns it), which is sent

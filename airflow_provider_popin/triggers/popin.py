@@ -63,9 +63,8 @@ class PopinSlotAvailabilityTrigger(BaseTrigger):
         weekdays: Sequence[int] | None = None,
         timezone: str | None = None,
         max_failures: int = 5,
-        **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)  # type: ignore[no-untyped-call]
+        super().__init__()  # type: ignore[no-untyped-call]
         self.popin_conn_id = popin_conn_id
         self.deadline = deadline
         self.poke_interval = poke_interval

@@ -93,9 +93,8 @@ class PopinSlotsOpenTrigger(BaseEventTrigger):
         hours: tuple[time | str, time | str] | Sequence[str] | str | None = None,
         weekdays: Sequence[int | str] | str | None = None,
         timezone: str | None = None,
-        **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)  # type: ignore[no-untyped-call]
+        super().__init__()  # type: ignore[no-untyped-call]
         try:
             self.popin_conn_id = required_text(popin_conn_id, "popin_conn_id")
             self.poll_interval = _number(poll_interval, "poll_interval", 1.0, 86_400.0)

@@ -72,6 +72,29 @@ def test_absent_optional_fields_are_not_sent(run_dag: Callable[..., Any], sandbo
     assert set(customer["fields"]) == {"name", "mobile", "country"}
 
 
+def test_templates_give_text_in_a_dag_that_renders_native_objects(
+    run_dag: Callable[..., Any], sandbox: SandboxServer
+) -> None:
+    """As Python literals they would be the numbers 6598765432 (of another country), 1000.0 and 7."""
+    values = {"mobile": "+6598765432", "pincode": "1e3", "group": "007", "campaign": {"test_lead": "all"}}
+    with make_dag("capture_native", params=values, render_template_as_native_obj=True) as dag:
+        fields = {name: f"{{{{ params.{name} }}}}" for name in ("mobile", "pincode", "group")}
+        code = {"test_lead": "one", "code": "{{ params.group }}"}
+        PopinCaptureOperator(task_id="one", name="Asha", **fields, campaign=code)
+        PopinCaptureOperator(task_id="all", name="Asha", **fields, campaign="{{ params.campaign }}")
+        PopinCaptureOperator.partial(task_id="each", name="{{ 'Be' }}no", **fields).expand(
+            campaign=[{"test_lead": "each", "code": "{{ params.group }}"}]
+        )
+    run_dag(dag)
+
+    for lead in ("one", "all", "each"):
+        (customer,) = sandbox.customers(lead=lead)
+        sent: dict[str, Any] = customer["fields"]
+        assert (sent["country"], sent["mobile"]) == ("65", "98765432")
+        assert (sent["pincode"], sent["group"]) == ("1e3", "007")
+        assert sent["campaign"].get("code") == (None if lead == "all" else "007")
+
+
 # Airflow 3 deprecates its own e-mail alerts; Dags have them all the same.
 @pytest.mark.filterwarnings("ignore:Setting email:Warning")
 def test_mapped_leads_with_their_own_email_beside_the_alert_address_of_the_dag(

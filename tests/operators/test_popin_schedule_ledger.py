@@ -78,6 +78,26 @@ def test_with_a_ledger_clear_a_second_run_and_a_second_dag_book_nothing_more(
     assert len(sandbox.requests(endpoint="schedule")) == len(sandbox.bookings()) == 1
 
 
+@pytest.mark.parametrize(("number", "lead_id"), list(enumerate(["1_000", "0x1F", "+77", "'q'", "007"])))
+def test_a_lead_id_is_text_in_a_dag_that_renders_native_objects(
+    run_dag: Callable[..., Any],
+    sandbox: SandboxServer,
+    customer_id: str,
+    slot: Slot,
+    ledger_conn_id: str,
+    number: int,
+    lead_id: str,
+) -> None:
+    dag = with_ledger(f"ledger_native_{number}", customer_id, slot, lead_id="{{ params.lead_id }}")
+    dag.render_template_as_native_obj = True
+    dag.params["lead_id"] = lead_id
+    assert states(run_dag(dag)) == {"book": "success"}
+
+    with open_ledger(ledger_conn_id).read() as connection:
+        kept = connection.exec_driver_sql("SELECT lead_id FROM popin_leads").scalars().all()
+    assert kept == [lead_id]
+
+
 def test_with_a_ledger_a_retry_may_send_what_was_not_sent_on_every_airflow(
     run_dag: Callable[..., Any],
     sandbox: SandboxServer,

@@ -394,6 +394,13 @@ def test_an_unusable_argument_is_an_error_that_a_triggerer_survives(arguments: d
     assert isinstance(caught.value, TypeError)
 
 
+@pytest.mark.parametrize("arguments", [{"weekday": "sat"}, {"conn_id": "x"}, {"min_notice": 5}])
+def test_an_argument_that_it_does_not_have_is_an_error(arguments: dict[str, Any]) -> None:
+    """Airflow's own triggers would take it, and this one would tell of every slot of another account."""
+    with pytest.raises(TypeError, match=next(iter(arguments))):
+        PopinSlotsOpenTrigger(**arguments)
+
+
 @pytest.mark.skipif(not IS_AIRFLOW_3, reason="Airflow 3 has event triggers")
 def test_it_is_an_event_trigger_that_airflow_recognises_by_its_arguments() -> None:
     from airflow.triggers.base import BaseEventTrigger
