@@ -75,6 +75,9 @@ class SyncSettings:
             _check(_is_number(getattr(self, name), most), name, f"must be a number from 0 to {most:g}")
         for name, least in (("calls_per_slot", 1), ("max_concurrency", 1), ("max_in_doubt", 0)):
             _check(_is_count(getattr(self, name), least), name, f"must be a whole number from {least}")
+        for name in ("drop_phone_extension", "dry_run", "carry_over"):
+            # The text "False" would be true.
+            _check(isinstance(getattr(self, name), bool), name, "must be True or False")
         _check(self.limit is None or _is_count(self.limit, 0), "limit", "must be a whole number or None")
 
     @property

@@ -62,6 +62,8 @@ def test_accepted(arguments: dict[str, Any]) -> None:
         ({"leads": [], "dry_run": None}, "dry_run"),
         ({"leads": [], "limit": -1}, "limit"),
         ({"leads": [], "limit": "ten"}, "limit"),
+        ({"leads": [], "carry_over": "False"}, "carry_over: must be True or False"),
+        ({"leads": [], "drop_phone_extension": "False"}, "drop_phone_extension: must be True or False"),
         ({"leads": [], "steps": ("schedule", "capture")}, "steps"),
         ({"leads": [], "on_in_doubt": "ignore"}, "on_in_doubt"),
         ({"leads": [], "calls_per_slot": 0}, "calls_per_slot"),

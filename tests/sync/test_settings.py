@@ -47,6 +47,9 @@ def test_steps(steps: Any, captures: bool, books: bool) -> None:
         *(("calls_per_slot", value) for value in (0, 1.5, "1", True, None)),
         *(("max_concurrency", value) for value in (0, -1, None)),
         *(("max_in_doubt", value) for value in (-1, 0.5, None)),
+        *(("carry_over", value) for value in ("False", "no", 0, 1, None)),
+        *(("drop_phone_extension", value) for value in ("False", "no", 0, 1, None)),
+        *(("dry_run", value) for value in ("False", 0, None)),
         *(("limit", value) for value in (-1, 1.0, "10", True)),
     ],
 )
