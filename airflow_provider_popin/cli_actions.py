@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowException, AirflowNotFoundException
 
-from airflow_provider_popin.client.errors import PopinError
+from airflow_provider_popin.client.errors import PopinError, PopinInputError
 from airflow_provider_popin.hooks.ledger import open_ledger, sql_engine
 from airflow_provider_popin.hooks.popin import PopinHook
 from airflow_provider_popin.sync import admin
 from airflow_provider_popin.sync.errors import LedgerError, SyncError
+from airflow_provider_popin.sync.source_name import check_source
 from airflow_provider_popin.webhooks import admin as webhooks_admin
 from airflow_provider_popin.webhooks import queries
 from airflow_provider_popin.webhooks.processing import process_waiting
@@ -81,8 +82,11 @@ def init(arguments: argparse.Namespace) -> Outcome:
     :param arguments: ``source``, ``lead_id_column``, ``popin_conn_id``, ``ledger_conn_id``.
     :raises UsageError: no Dag can have such a source.
     """
-    if arguments.source is not None and (arguments.source.strip() or "-") != arguments.source:
-        raise UsageError("--source must be the source as the Dag names it, without outer spaces")
+    if arguments.source is not None:
+        try:
+            check_source(arguments.source)
+        except PopinInputError as error:
+            raise UsageError(f"--source must be the source as the Dag names it: {error.reason}") from None
     ledger = open_ledger(arguments.ledger_conn_id)
     try:
         if arguments.source is None:

@@ -241,7 +241,7 @@ class TestMistakes:
         assert cli.main([*words, "--source", "crm", "--lead", "L2", "--why", " "]) == cli.USAGE
         assert "--why must say why" in capsys.readouterr().err
 
-    @pytest.mark.parametrize("source", ["", " ", "crm "])
+    @pytest.mark.parametrize("source", ["", " ", "crm ", "{{ ds }}", "c\nrm", "c" * 256])
     def test_a_source_that_no_dag_can_have_is_not_registered(
         self, ledger: Path, source: str, capsys: pytest.CaptureFixture[str]
     ) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_provider_popin.client.errors import PopinInputError
+from airflow_provider_popin.operators.templated import is_literal
 from airflow_provider_popin.sync.watermark_settings import WatermarkSettings
 
 if TYPE_CHECKING:
@@ -42,11 +43,10 @@ def watermark_settings(operator: PopinLeadSyncOperator) -> WatermarkSettings | N
     )
 
 
-def check_watermark(operator: PopinLeadSyncOperator, *, is_literal: Callable[[object], bool]) -> None:
+def check_watermark(operator: PopinLeadSyncOperator) -> None:
     """Find at parse time what can be found then.
 
     :param operator: templates not rendered.
-    :param is_literal: whether an argument is no template.
     :raises PopinInputError: the arguments do not fit each other.
     """
     if operator.watermark_column is None:

@@ -26,7 +26,7 @@ from airflow_provider_popin.operators._switches import read_dry_run, read_limit
 from airflow_provider_popin.operators._watermark import check_watermark, watermark_settings
 from airflow_provider_popin.operators._write_back import SqlWriteBack, check_write_back_sql
 from airflow_provider_popin.operators.failures import ledger_error, task_error
-from airflow_provider_popin.operators.templated import optional_hours, optional_instant
+from airflow_provider_popin.operators.templated import is_literal, optional_hours, optional_instant
 from airflow_provider_popin.sync.errors import LedgerError, SyncStoppedError
 from airflow_provider_popin.sync.field_map import FieldMap
 from airflow_provider_popin.sync.settings import RunIdentity, SyncSettings
@@ -43,7 +43,6 @@ if TYPE_CHECKING:
 
 DEFAULT_LEDGER: Final = "popin_ledger"
 _KILLED: Final = "the task was killed"
-_TEMPLATE_MARKS: Final = ("{{", "{%")
 _T = TypeVar("_T")
 
 
@@ -333,36 +332,33 @@ class PopinLeadSyncOperator(LineageMethods, BaseOperator):
 
     def _check_arguments(self) -> None:
         """Find at parse time what can be found then; see ``__init__``."""
-        self._check_source()
-        check_watermark(self, is_literal=_is_literal)
+        self._check_where_from()
+        check_watermark(self)
         self._settings(None)
         if self.default_region is not None and region_code(self.default_region) is None:
             # Else every number without a country would be rejected, and its row blamed.
             raise _bad("default_region", "must be an ISO alpha-2 region, for example IN, or None")
         if self.field_map is not None:
             FieldMap.parse(self.field_map, steps=self.steps)
-        if _is_literal(self.dry_run):
+        if is_literal(self.dry_run):
             read_dry_run(self.dry_run)
-        if _is_literal(self.limit):
+        if is_literal(self.limit):
             read_limit(self.limit)
-        if self.path is not None and _is_literal(self.path):
+        if self.path is not None and is_literal(self.path):
             check_path(self.path)
-        if self.results_path is not None and _is_literal(self.results_path):
+        if self.results_path is not None and is_literal(self.results_path):
             check_folder(self.results_path)
         if self.write_back_sql is not None:
             check_write_back_sql(self.write_back_sql)
             if self.write_back_conn_id is None and self.sql_conn_id is None:
                 raise _bad("write_back_conn_id", "write_back_sql needs it where there is no sql_conn_id")
 
-    def _check_source(self) -> None:
-        source: object = self.source
+    def _check_where_from(self) -> None:
         given = [name for name in ("sql", "path", "leads") if getattr(self, name) is not None]
         if len(given) != 1:
             raise _bad(
                 "sql", f"exactly one of sql, path and leads is needed, not {' and '.join(given) or 'none'}"
             )
-        if not isinstance(source, str) or not _is_literal(source):
-            raise _bad("source", "must be a literal: with a template, every lead would be new in every run")
         if self.sql is not None and self.sql_conn_id is None:
             raise _bad("sql_conn_id", "sql needs it")
         if self.sql is None and self.parameters is not None:
@@ -376,13 +372,6 @@ def _identity(ti: Any) -> RunIdentity:
         try_number=ti.try_number,
         task="/".join([ti.dag_id, ti.task_id, *mapped]),
     )
-
-
-def _is_literal(value: object) -> bool:
-    """Whether an argument can be checked when the Dag is parsed: no XComArg, no template."""
-    if isinstance(value, str):
-        return not any(mark in value for mark in _TEMPLATE_MARKS)
-    return not isinstance(value, XComArg)
 
 
 def _given(value: _T | None) -> _T:

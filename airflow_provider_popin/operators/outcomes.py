@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from airflow.providers.common.compat.sdk import AirflowException, BaseOperator
 
-from airflow_provider_popin.client.errors import PopinConfigError, PopinInputError
+from airflow_provider_popin.client.errors import PopinConfigError
 from airflow_provider_popin.hooks.ledger import open_ledger, sql_engine
 from airflow_provider_popin.operators._write_back import SqlWriteBack, check_write_back_sql
 from airflow_provider_popin.operators.failures import ledger_error, task_error
 from airflow_provider_popin.sync.errors import LedgerError
+from airflow_provider_popin.sync.source_name import check_source
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -33,7 +34,7 @@ class PopinOutcomesOperator(BaseOperator):
     Works on every Airflow. That there is anything to tell needs the webhook receiver, and so Airflow 3, on
     the same ledger. What was received and not processed yet is processed first.
 
-    :param source: of the leads, as the lead sync names it.
+    :param source: of the leads, as the lead sync names it; a literal.
     :param write_back_sql: idempotent statement, with any of ``:lead_id :generation :outcome :outcome_at
         :call_time``; ``:outcome`` is ``successful``, ``missed`` or ``abandoned``, times are ISO 8601 with an
         offset. Templated, or the name of a ``.sql`` file.
@@ -60,8 +61,7 @@ class PopinOutcomesOperator(BaseOperator):
         super().__init__(**kwargs)
         self.source, self.ledger_conn_id = source, ledger_conn_id
         self.write_back_sql, self.write_back_conn_id = write_back_sql, write_back_conn_id
-        if "{{" in source or "{%" in source:
-            raise PopinInputError("must be a literal", code="argument_invalid", field="source")
+        check_source(source)
         if "{{" not in write_back_sql and "{%" not in write_back_sql and not write_back_sql.endswith(".sql"):
             check_write_back_sql(write_back_sql, offered=NAMES)
 

@@ -28,6 +28,7 @@ from airflow_provider_popin.operators.templated import (
     required_text,
     required_time,
 )
+from airflow_provider_popin.sync.source_name import check_source
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -211,9 +212,11 @@ class PopinScheduleOperator(TextTemplates, BaseOperator):
     :param url: join URL; only considered by Popin when ``native`` is False, and then the "Join call" link.
     :param ledger_conn_id: id of the connection that holds the ledger; default: the one that the Popin
         connection names, if it does.
-    :param source: where the lead comes from, part of its identity; required with a ledger.
+    :param source: where the lead comes from, part of its identity, and as such a literal; required with a
+        ledger.
     :param lead_id: the lead's id there; required with a ledger.
     :param popin_conn_id: id of a connection of type ``popin``.
+    :raises PopinInputError: when the Dag is parsed: the source cannot be one.
     """
 
     template_fields: Sequence[str] = (
@@ -243,6 +246,8 @@ class PopinScheduleOperator(TextTemplates, BaseOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**_KEYS_AS_OUTPUTS | kwargs)
+        if source is not None:
+            check_source(source)
         self.customer_id = customer_id
         self.time = time
         self.agent = agent

@@ -12,10 +12,23 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime, time
 from typing import Final
 
+from airflow.providers.common.compat.sdk import XComArg
+
 from airflow_provider_popin.client.errors import PopinInputError
+from airflow_provider_popin.sync.source_name import TEMPLATE_MARKS
 
 _ABSENT: Final = frozenset({"", "none"})
 _WEEKDAYS: Final = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+
+
+def is_literal(value: object) -> bool:
+    """Tell whether an argument can be checked when the Dag is parsed: no template, no output of a task.
+
+    :param value: the argument.
+    """
+    if isinstance(value, str):
+        return not any(mark in value for mark in TEMPLATE_MARKS)
+    return not isinstance(value, XComArg)
 
 
 def given(value: object) -> object:

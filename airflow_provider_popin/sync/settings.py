@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, time, timedelta
 
 from airflow_provider_popin.client.errors import PopinInputError
+from airflow_provider_popin.sync.source_name import check_source
 from airflow_provider_popin.sync.watermark_settings import WatermarkSettings
 
 STEPS = (("capture", "schedule"), ("capture",), ("schedule",))
@@ -61,11 +62,7 @@ class SyncSettings:
     watermark: WatermarkSettings | None = None
 
     def __post_init__(self) -> None:
-        source: object = self.source
-        _check(isinstance(source, str), "source", "must be text")
-        _check(self.source.strip() == self.source != "", "source", "must be text without outer spaces")
-        _check(len(self.source) <= 255, "source", "must have at most 255 characters")
-        _check(self.source.isprintable(), "source", "must be printable text")
+        check_source(self.source)
         steps: object = self.steps
         _check(isinstance(steps, list | tuple) and tuple(steps) in STEPS, "steps", f"must be one of {STEPS}")
         _check(self.on_in_doubt in ON_IN_DOUBT, "on_in_doubt", f"must be one of {ON_IN_DOUBT}")

@@ -44,6 +44,7 @@ def test_the_names_are_those_that_are_told() -> None:
     ("arguments", "problem"),
     [
         ({"source": "{{ params.source }}"}, "source.*literal"),
+        *(({"source": source}, "source: must ") for source in (5, None, "", " crm", "c\nrm", "c" * 256)),
         ({"write_back_sql": "UPDATE leads SET o = :outcome"}, "which row it means, with :lead_id$"),
         (
             {"write_back_sql": "UPDATE l SET o = :state WHERE id = :lead_id"},

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from airflow_provider_popin.client.errors import PopinInputError
 from airflow_provider_popin.client.models import Slot
 from airflow_provider_popin.hooks.ledger import open_ledger
 from airflow_provider_popin.hooks.popin import PopinHook
@@ -60,6 +61,12 @@ def with_ledger(dag_id: str, customer_id: str, slot: Slot, **arguments: Any) -> 
     with make_dag(dag_id) as dag:
         PopinScheduleOperator(task_id="book", **given)
     return dag
+
+
+@pytest.mark.parametrize("source", ["", " crm ", "{{ params.source }}", "c\nrm", "c" * 256, 5])
+def test_a_source_that_no_lead_sync_could_have_is_refused_when_the_dag_is_parsed(source: Any) -> None:
+    with pytest.raises(PopinInputError, match="source: must "):
+        PopinScheduleOperator(task_id="book", customer_id="MzE1", time="x", source=source, lead_id="1")
 
 
 def test_with_a_ledger_clear_a_second_run_and_a_second_dag_book_nothing_more(
@@ -219,8 +226,10 @@ def test_a_ledger_that_was_lost_between_two_runs_is_refused(
     assert "ledger init" in output(capfd, caplog)
 
 
-@pytest.mark.parametrize("field", ["source", "lead_id"])
-@pytest.mark.parametrize("value", [None, "", "None"])
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("source", None), ("source", "None"), ("lead_id", None), ("lead_id", ""), ("lead_id", "None")],
+)
 def test_with_a_ledger_source_and_lead_id_are_required(
     run_dag: Callable[..., Any],
     sandbox: SandboxServer,

@@ -38,7 +38,7 @@ def test_steps(steps: Any, captures: bool, books: bool) -> None:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        *(("source", value) for value in ("", " ", " crm", "crm\n", "c\0rm", "c" * 256, None, 7)),
+        *(("source", value) for value in ("", " ", " crm", "crm\n", "c\0rm", "c" * 256, "{{ x }}", None, 7)),
         *(("steps", value) for value in ((), ("schedule", "capture"), ("book",), "capture", None)),
         *(("on_in_doubt", value) for value in ("book", None, "")),
         *(("min_notice", value) for value in (timedelta(seconds=-1), 30, None)),
