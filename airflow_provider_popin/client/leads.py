@@ -16,7 +16,14 @@ from uuid import UUID
 from airflow_provider_popin.client.errors import PopinInputError
 from airflow_provider_popin.client.models import Lead
 from airflow_provider_popin.client.phones import parse_phone
-from airflow_provider_popin.client.scalars import clean_text, code_text, is_missing, plain_text, whole_number
+from airflow_provider_popin.client.scalars import (
+    clean_text,
+    code_text,
+    is_agent,
+    is_missing,
+    plain_text,
+    whole_number,
+)
 
 _EMAIL = re.compile(r"[^@\s,;<>\"]+@[^@\s,;<>\"]+\.[^@\s,;<>\".]+")
 _MAX_TEXT = 255
@@ -129,9 +136,10 @@ def clean_agent(value: object) -> int | None:
     if is_missing(value):
         return None
     text = code_text(value) or ""
-    if not re.fullmatch(r"[0-9]{1,18}", text, re.ASCII) or int(text) == 0:
+    number = int(text) if re.fullmatch(r"[0-9]{1,18}", text, re.ASCII) else None
+    if not is_agent(number):
         raise PopinInputError("is not the number of an agent", code="agent_invalid", field="agent")
-    return int(text)
+    return number
 
 
 def clean_native(value: object) -> bool | None:

@@ -11,6 +11,7 @@ from airflow_provider_popin.client.config import POSTAL_CODE_FIELDS, ClientConfi
 from airflow_provider_popin.client.errors import PopinInputError
 from airflow_provider_popin.client.exchange import Endpoint, Request
 from airflow_provider_popin.client.models import Lead
+from airflow_provider_popin.client.scalars import is_agent
 from airflow_provider_popin.client.slots import is_popin_time
 
 API_PATH = "/api/v1"
@@ -69,7 +70,7 @@ def build_schedule(
 
     :param customer_id: from capture, sent as it is
     :param time: Popin's slot string, ``Thu, 25 Sep 2025 03:15 PM``, in the seller's timezone
-    :param agent: number of the agent
+    :param agent: number of the agent, from 1
     :param native: see ``popin-api.md``: False makes the join link ``url`` or the one of the dashboard
     :param url: custom join link, http or https; Popin ignores it unless ``native`` is False
     :raises PopinInputError: an argument has another type or shape
@@ -78,7 +79,7 @@ def build_schedule(
         raise PopinInputError("is missing or not text", code="customer_id_invalid", field="customer_id")
     if not is_popin_time(time):
         raise PopinInputError("is not a slot string of Popin's", code="time_malformed", field="time")
-    if agent is not None and type(agent) is not int:
+    if agent is not None and not is_agent(agent):
         raise PopinInputError("is not the number of an agent", code="agent_invalid", field="agent")
     if native is not None and type(native) is not bool:
         raise PopinInputError("is neither true nor false", code="native_invalid", field="native")

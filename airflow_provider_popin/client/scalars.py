@@ -86,6 +86,14 @@ def code_text(value: object) -> str | None:
     return match[1] if match else text
 
 
+def is_agent(number: object) -> bool:
+    """Whether this is the number of an agent: whole, from 1, of at most 18 digits.
+
+    :param number: anything; text is none
+    """
+    return type(number) is int and 0 < number < 10**18
+
+
 def clean_text(text: str) -> str:
     """Text as people mean it: NFC, no control characters, every run of white space one space, stripped.
 
