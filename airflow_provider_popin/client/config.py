@@ -36,6 +36,27 @@ def region_code(value: object) -> str | None:
     return region if region in phonenumbers.SUPPORTED_REGIONS else None
 
 
+def concurrency_problem(value: object) -> str | None:
+    """What is wrong with a ``max_concurrency``; None if it can be used.
+
+    :param value: anything
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _MOST_CONCURRENCY:
+        return f"must be a whole number from 1 to {_MOST_CONCURRENCY}"
+    return None
+
+
+def rate_problem(value: object) -> str | None:
+    """What is wrong with a ``requests_per_second``; None if it can be used.
+
+    :param value: anything
+    """
+    number = value if isinstance(value, int | float) and not isinstance(value, bool) else -1
+    if number == 0 or _LEAST_RATE <= number <= _MOST_RATE:
+        return None
+    return f"must be a number from {_LEAST_RATE:g} to {_MOST_RATE:g}, or 0 (no limit)"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientConfig:
     """One Popin account and the limits of talking to it.
@@ -142,15 +163,11 @@ class ClientConfig:
             if not 0 < getattr(self, name) <= _MOST_SECONDS:
                 raise self._error(name, f"must be more than 0 and at most {_MOST_SECONDS:.0f} seconds")
         self._set("connect_timeout_seconds", min(self.connect_timeout_seconds, self.timeout_seconds))
-        self._set("requests_per_second", self._finite("requests_per_second"))
-        rate = self.requests_per_second
-        if rate != 0 and not _LEAST_RATE <= rate <= _MOST_RATE:
-            raise self._error("requests_per_second", f"must be 0 (no limit), or from {_LEAST_RATE:g} to 1e9")
-        concurrency: object = self.max_concurrency
-        if isinstance(concurrency, bool) or not isinstance(concurrency, int):
-            raise self._error("max_concurrency", "must be a whole number")
-        if not 1 <= concurrency <= _MOST_CONCURRENCY:
-            raise self._error("max_concurrency", f"must be a whole number from 1 to {_MOST_CONCURRENCY}")
+        if problem := rate_problem(self.requests_per_second):
+            raise self._error("requests_per_second", problem)
+        self._set("requests_per_second", float(self.requests_per_second))
+        if problem := concurrency_problem(self.max_concurrency):
+            raise self._error("max_concurrency", problem)
 
     def _finite(self, name: str) -> float:
         value: object = getattr(self, name)

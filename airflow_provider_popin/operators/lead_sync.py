@@ -90,8 +90,8 @@ class PopinLeadSyncOperator(LineageMethods, BaseOperator):
         ``"10:00-18:00"``.
     :param default_region: ISO country of phone numbers without one; None takes the connection's.
     :param drop_phone_extension: drop extensions instead of rejecting the number.
-    :param max_concurrency: requests under way at once; None takes the connection's.
-    :param requests_per_second: client-side limit, 0 for none; None takes the connection's.
+    :param max_concurrency: requests under way at once, 1 to 10,000; None takes the connection's.
+    :param requests_per_second: client-side limit, 0.001 to 1e9, or 0 for none; None takes the connection's.
     :param limit: send at most so many leads, the first in source order. Templated.
     :param dry_run: validate, plan and report; send nothing and keep nothing. Templated: true, yes, 1, false,
         no, 0 in any case; anything else is an error.

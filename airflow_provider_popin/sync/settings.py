@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, time, timedelta
 
+from airflow_provider_popin.client.config import concurrency_problem, rate_problem
 from airflow_provider_popin.client.errors import PopinInputError
 from airflow_provider_popin.sync.source_name import check_source
 from airflow_provider_popin.sync.watermark_settings import WatermarkSettings
 
 STEPS = (("capture", "schedule"), ("capture",), ("schedule",))
 ON_IN_DOUBT = ("hold", "resend")
-_MOST_REQUESTS_PER_SECOND = 1e9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,8 +29,8 @@ class SyncSettings:
     :param hours: local times of day, from and to
     :param default_region: ISO region of phone numbers without a country
     :param drop_phone_extension: drop extensions instead of rejecting the number
-    :param max_concurrency: requests under way at once
-    :param requests_per_second: client-side limit, 0 for none
+    :param max_concurrency: requests under way at once, within the bounds of the connection's
+    :param requests_per_second: client-side limit, 0 for none, within the bounds of the connection's
     :param limit: send at most this many leads, in source order
     :param dry_run: validate, plan and report only
     :param carry_over: book captured, unbooked leads even when they are absent from the read
@@ -68,9 +68,12 @@ class SyncSettings:
         _check(self.on_in_doubt in ON_IN_DOUBT, "on_in_doubt", f"must be one of {ON_IN_DOUBT}")
         _check(isinstance(self.min_notice, timedelta), "min_notice", "must be a timedelta")
         _check(self.min_notice >= timedelta(0), "min_notice", "must not be negative")
-        for name, most in (("max_rejected_ratio", 1.0), ("requests_per_second", _MOST_REQUESTS_PER_SECOND)):
-            _check(_is_number(getattr(self, name), most), name, f"must be a number from 0 to {most:g}")
-        for name, least in (("calls_per_slot", 1), ("max_concurrency", 1), ("max_in_doubt", 0)):
+        _check(_is_share(self.max_rejected_ratio), "max_rejected_ratio", "must be a number from 0 to 1")
+        # As the connection's are: when the Dag is parsed, no connection is there to say no.
+        for name, find in (("requests_per_second", rate_problem), ("max_concurrency", concurrency_problem)):
+            problem = find(getattr(self, name))
+            _check(problem is None, name, problem or "")
+        for name, least in (("calls_per_slot", 1), ("max_in_doubt", 0)):
             _check(_is_count(getattr(self, name), least), name, f"must be a whole number from {least}")
         for name in ("drop_phone_extension", "dry_run", "carry_over"):
             # The text "False" would be true.
@@ -118,8 +121,8 @@ def _is_count(value: object, least: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
-def _is_number(value: object, most: float) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= most
+def _is_share(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
 
 
 def _check(holds: bool, name: str, text: str) -> None:

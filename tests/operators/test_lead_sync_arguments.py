@@ -71,6 +71,8 @@ def test_accepted(arguments: dict[str, Any]) -> None:
         ({"leads": [], "max_rejected_ratio": 20}, "max_rejected_ratio"),
         ({"leads": [], "max_in_doubt": -1}, "max_in_doubt"),
         ({"leads": [], "max_concurrency": 0}, "max_concurrency"),
+        ({"leads": [], "max_concurrency": 10**9}, "max_concurrency: must be a whole number from 1 to 10000"),
+        ({"leads": [], "requests_per_second": 1e-300}, "requests_per_second: must be a number from 0.001"),
         ({"leads": [], "earliest": datetime(2026, 1, 1)}, "earliest"),  # noqa: DTZ001
         ({"leads": [], "hours": "all day"}, "hours"),
         ({"leads": [], "default_region": "India"}, "default_region: must be an ISO alpha-2 region"),

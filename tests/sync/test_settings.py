@@ -43,9 +43,12 @@ def test_steps(steps: Any, captures: bool, books: bool) -> None:
         *(("on_in_doubt", value) for value in ("book", None, "")),
         *(("min_notice", value) for value in (timedelta(seconds=-1), 30, None)),
         *(("max_rejected_ratio", value) for value in (-0.1, 1.1, "0.2", None, True, float("nan"))),
-        *(("requests_per_second", value) for value in (-1, "5", None, float("nan"), float("inf"))),
+        *(
+            ("requests_per_second", value)
+            for value in (-1, "5", None, float("nan"), float("inf"), 1e-300, 2e9)
+        ),
         *(("calls_per_slot", value) for value in (0, 1.5, "1", True, None)),
-        *(("max_concurrency", value) for value in (0, -1, None)),
+        *(("max_concurrency", value) for value in (0, -1, None, 10**9)),
         *(("max_in_doubt", value) for value in (-1, 0.5, None)),
         *(("carry_over", value) for value in ("False", "no", 0, 1, None)),
         *(("drop_phone_extension", value) for value in ("False", "no", 0, 1, None)),
