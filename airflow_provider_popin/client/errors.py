@@ -111,8 +111,18 @@ class PopinInputError(PopinError, ValueError):
         self.code = code
         self.field = field
 
+    def name_connection(self, conn_id: str) -> None:
+        """Say which connection the argument was used with, unless one is named already; it is not to blame.
+
+        :param conn_id: its id.
+        """
+        self.conn_id = self.conn_id or conn_id
+
     def __str__(self) -> str:
         where = f"{self.field}: " if self.field else ""
+        if self.conn_id:
+            what = f", argument {self.field!r}" if self.field else ""
+            where = f"connection {self.conn_id!r}{what}: "
         return f"{where}{self.reason} ({self.code})"
 
 

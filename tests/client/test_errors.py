@@ -42,6 +42,17 @@ def test_texts() -> None:
     assert str(errors.PopinInputError("no")) == "no (invalid)"
 
 
+def test_an_argument_is_told_apart_from_the_connection() -> None:
+    error = errors.PopinInputError("is no name", code="timezone_unknown", field="timezone")
+    error.name_connection("shop")
+    error.name_connection("other")
+    assert str(error) == "connection 'shop', argument 'timezone': is no name (timezone_unknown)"
+    assert error.reason == "is no name"
+    without_field = errors.PopinInputError("no")
+    without_field.name_connection("shop")
+    assert str(without_field) == "connection 'shop': no (invalid)"
+
+
 def test_tree() -> None:
     kinds = [
         errors.PopinConfigError,

@@ -153,10 +153,13 @@ async def test_a_trigger_reads_the_same_settings(hook: PopinHook) -> None:
         ),
         (
             lambda hook: hook.capture(name="", mobile="+1 202 555 0143"),
-            "name: connection 'popin_default': is ",
+            "connection 'popin_default', argument 'name': is ",
         ),
         (lambda hook: hook.schedule(customer_id="MQ==", time="x"), "connection 'popin_default': http_401"),
-        (lambda hook: hook.run("GET", "https://example.com"), "connection 'popin_default': "),
+        (
+            lambda hook: hook.run("GET", "https://example.com"),
+            "connection 'popin_default', argument 'path': ",
+        ),
     ],
 )
 def test_errors_name_the_connection_once(

@@ -90,19 +90,19 @@ def test_capture_and_booking_are_chained_by_output(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ({"time": "2030-01-01T10:00:00"}, "time: "),
-        ({"time": datetime(2030, 1, 1, 10, 0)}, "time: "),  # noqa: DTZ001  (naive is what is refused)
+        ({"time": "2030-01-01T10:00:00"}, "argument 'time': "),
+        ({"time": datetime(2030, 1, 1, 10, 0)}, "argument 'time': "),  # noqa: DTZ001  (naive is what is refused)
         ({"time": "2020-01-01T10:00:00+00:00"}, "time_past"),
         ({"time": "2030-01-01T10:00:30+00:00"}, "time_seconds"),
         ({"time": "Mon, 01 Jan 2030 10:00 AM"}, "time_weekday"),
         ({"time": "tomorrow"}, "time_malformed"),
-        ({"time": ""}, "time: "),
+        ({"time": ""}, "argument 'time': "),
         ({"time": "{{ none }}"}, "(missing)"),
         ({"time": 5}, "(not_time)"),
-        ({"customer_id": "{{ none }}"}, "customer_id: "),
-        ({"agent": "x"}, "agent: "),
-        ({"native": "perhaps"}, "native: "),
-        ({"url": "javascript:alert(1)"}, "url: "),
+        ({"customer_id": "{{ none }}"}, "argument 'customer_id': "),
+        ({"agent": "x"}, "argument 'agent': "),
+        ({"native": "perhaps"}, "argument 'native': "),
+        ({"url": "javascript:alert(1)"}, "argument 'url': "),
     ],
 )
 def test_unusable_arguments_fail_at_once_and_nothing_is_sent(

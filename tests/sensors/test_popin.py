@@ -217,7 +217,9 @@ def test_silent_fail_goes_on_after_errors_in_the_trigger_too(
 def test_unusable_arguments_are_named_and_nothing_is_asked(
     sandbox: SandboxServer, arguments: dict[str, Any], field: str
 ) -> None:
-    with pytest.raises(Exception, match=f"^{field}: .*Nothing was sent"):
+    with pytest.raises(
+        Exception, match=rf"^connection 'popin_default', argument '{field}': .*Nothing was sent"
+    ):
         sensor("deferrable", **arguments).poke({})
 
     assert sandbox.requests() == []
