@@ -35,7 +35,9 @@ _REASONS = {
     "phone_invalid": "the phone number is not valid",
     "phone_no_region": "the phone number has no country, and neither the row nor a default region gives one",
     "country_unknown": "the country is neither an ISO alpha-2 region nor a calling code",
+    "default_region_unknown": "is neither an ISO alpha-2 region nor a calling code",
 }
+_FIELDS = {"country_unknown": "country", "default_region_unknown": "default_region"}
 
 # phonenumbers refuses longer input itself; ours only needs to stay cheap.
 _MAX_CHARACTERS = 100
@@ -83,7 +85,8 @@ def parse_phone(
     :param default_region: ISO alpha-2 region for numbers without any country
     :param drop_extension: read ``(510)603-3076x6619`` as the number before the extension
     :raises PopinInputError: codes ``phone_missing``, ``phone_letters``, ``phone_several``,
-        ``phone_extension``, ``phone_invalid``, ``phone_no_region``, ``country_unknown``
+        ``phone_extension``, ``phone_invalid``, ``phone_no_region``, ``country_unknown``,
+        ``default_region_unknown``
     """
     text = _checked_text(_normal_text(raw), drop_extension)
     digits = _digits(text)
@@ -102,9 +105,7 @@ def parse_phone(
 
 
 def _error(code: str) -> PopinInputError:
-    return PopinInputError(
-        _REASONS[code], code=code, field="country" if code == "country_unknown" else "mobile"
-    )
+    return PopinInputError(_REASONS[code], code=code, field=_FIELDS.get(code, "mobile"))
 
 
 def _normal_text(raw: object) -> str:
@@ -191,13 +192,12 @@ def _digit_count(text: str) -> int:
 
 def _region(country: object, default_region: str | None) -> str:
     """The region or ``+calling code`` to read a national number in."""
-    if is_missing(country):
-        if default_region is None:
-            raise _error("phone_no_region")
-        country = default_region
-    region = _known_region(country, None)
+    if is_missing(country) and default_region is None:
+        raise _error("phone_no_region")
+    region = _known_region(country, default_region)
     if region is None:
-        raise _error("country_unknown")
+        # The row is not to blame for a default that is none.
+        raise _error("default_region_unknown" if is_missing(country) else "country_unknown")
     return region
 
 

@@ -25,6 +25,7 @@ CODES = {
     "phone_invalid",
     "phone_no_region",
     "country_unknown",
+    "default_region_unknown",
     "phone_missing",
 }
 
@@ -36,7 +37,8 @@ def code_of(
         parse_phone(raw, country=country, default_region=default_region, drop_extension=drop)
     error = caught.value
     assert error.__cause__ is None
-    assert error.field == ("country" if error.code == "country_unknown" else "mobile")
+    fields = {"country_unknown": "country", "default_region_unknown": "default_region"}
+    assert error.field == fields.get(error.code, "mobile")
     digits = "".join(char for char in str(raw) if char.isdigit())
     assert len(digits) < 4 or digits not in str(error) + repr(error)
     return error.code
@@ -125,7 +127,8 @@ def test_unknown_countries_are_not_guessed(country: object) -> None:
 
 
 def test_unknown_default_region() -> None:
-    assert code_of("9876543210", default_region="XX") == "country_unknown"
+    assert code_of("9876543210", default_region="XX") == "default_region_unknown"
+    assert code_of("9876543210", country="XX", default_region="XX") == "country_unknown"
 
 
 @pytest.mark.parametrize("country", ["US", "1", 44, "XX", True])
