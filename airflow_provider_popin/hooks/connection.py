@@ -39,6 +39,7 @@ _SCHEMES = ("https", "http")
 _TRUE = frozenset({"true", "yes", "on", "1"})
 _FALSE = frozenset({"false", "no", "off", "0"})
 _PATH = re.compile(r"[\w./~-]*", re.ASCII)
+_LAST_PORT = 65535
 
 
 class ConnectionLike(Protocol):
@@ -251,6 +252,8 @@ def _split(url: str, conn_id: str) -> SplitResult:
 def _one_port(in_url: int | None, in_field: int | None, conn_id: str) -> int | None:
     if in_url is not None and in_field and in_url != in_field:
         raise _config_error(conn_id, "port", "contradicts the port in host; leave it empty")
+    if in_field and not 0 < in_field <= _LAST_PORT:
+        raise _config_error(conn_id, "port", f"must be a number from 1 to {_LAST_PORT}, or empty")
     return in_url if in_url is not None else in_field or None
 
 
