@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from airflow.providers.common.compat.sdk import AirflowException
 
+from airflow_provider_popin.client.errors import PopinInputError
 from airflow_provider_popin.sync.unreadable import Unreadable, UnreadableRow
 
 if TYPE_CHECKING:
@@ -50,18 +51,21 @@ class LeadFileError(AirflowException):
         self.line = line
 
 
-def check_path(path: str) -> None:
+def check_path(path: object) -> None:
     """Refuse a path whose format or place cannot be told; touches no file.
 
-    :param path: what the Dag author wrote, rendered.
-    :raises ValueError: unknown suffix, or relative: the working directory is Airflow's, not the author's.
+    :param path: what the Dag author wrote, rendered; None where leads come from elsewhere.
+    :raises PopinInputError: no text, unknown suffix, or relative: the working directory is Airflow's, not the
+        author's.
     """
+    if path is None:
+        return
+    if not isinstance(path, str):
+        raise _bad_path("must be text or a pathlib.Path")
     if not _bare_name(path).endswith((*_CSV, *_JSON_LINES)):
-        raise ValueError(
-            f"path={path!r}: the name must end in .csv, .jsonl or .ndjson, or one of them and .gz"
-        )
+        raise _bad_path(f"must end in .csv, .jsonl or .ndjson, or one of them and .gz, not be {path!r}")
     if "://" not in path and not path.startswith("/"):
-        raise ValueError(f"path={path!r} must be absolute or a URL such as s3://bucket/leads.csv")
+        raise _bad_path(f"must be absolute or a URL such as s3://bucket/leads.csv, not {path!r}")
 
 
 def leads_from_file(path: ObjectStoragePath) -> Generator[Mapping[str, object]]:
@@ -244,3 +248,7 @@ def _unzipped(stream: ByteStream, name: str) -> ByteStream:
 
 def _bare_name(path: str) -> str:
     return path.lower().removesuffix(".gz")
+
+
+def _bad_path(problem: str) -> PopinInputError:
+    return PopinInputError(problem, code="argument_invalid", field="path")

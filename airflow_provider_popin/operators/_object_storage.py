@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import ObjectStoragePath
+
+
+def path_text(path: str | os.PathLike[str] | None) -> str | None:
+    """Return a ``pathlib.Path`` as text, which is what templates and checks work on; all else as it is.
+
+    :param path: the argument.
+    """
+    return os.fspath(path) if isinstance(path, os.PathLike) else path
 
 
 def object_path(path: str, conn_id: str | None, *, field: str) -> ObjectStoragePath:

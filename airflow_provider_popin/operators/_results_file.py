@@ -12,7 +12,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from airflow_provider_popin.client.errors import PopinInputError
 from airflow_provider_popin.operators._object_storage import cannot_write
+from airflow_provider_popin.operators.templated import optional_text
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import ObjectStoragePath
@@ -22,14 +24,21 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9._=-]")
 _LONGEST_NAME = 120
 
 
-def check_folder(folder: str) -> None:
+def check_folder(value: object) -> str | None:
     """Refuse a folder that would depend on a task's working directory.
 
-    :param folder: ``results_path``, rendered.
-    :raises ValueError: neither absolute nor a URL.
+    :param value: ``results_path``, rendered.
+    :return: the folder; None if there is none.
+    :raises PopinInputError: neither absolute nor a URL.
     """
-    if "://" not in folder and not folder.startswith("/"):
-        raise ValueError(f"results_path={folder!r} must be absolute or a URL such as s3://bucket/folder")
+    folder = optional_text(value, "results_path")
+    if folder is not None and "://" not in folder and not folder.startswith("/"):
+        raise PopinInputError(
+            f"must be absolute or a URL such as s3://bucket/folder, not {folder!r}",
+            code="argument_invalid",
+            field="results_path",
+        )
+    return folder
 
 
 class ResultsFile:

@@ -1,10 +1,13 @@
-"""``dry_run`` and ``limit``: they decide who is sent at all, and templates turn them into text."""
+"""Templated arguments of the lead sync that are no paths: templates turn all of them into text."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from airflow_provider_popin.client.errors import PopinInputError
+from airflow_provider_popin.operators.templated import given
 
 _TRUE: Final = frozenset({"true", "t", "yes", "y", "on", "1"})
 _FALSE: Final = frozenset({"false", "f", "no", "n", "off", "0"})
@@ -18,24 +21,55 @@ def read_dry_run(value: object) -> bool:
     :param value: a boolean, 0, 1, or text: true, t, yes, y, on, 1, false, f, no, n, off, 0 in any case.
     :raises PopinInputError: anything else.
     """
-    if isinstance(value, (bool, int, str)):
-        text = str(value).strip().lower()
+    if isinstance(value, str):
+        text = value.strip().lower()
         if text in _TRUE | _FALSE:
             return text in _TRUE
-    raise PopinInputError("must be true or false", code="argument_invalid", field="dry_run")
+    elif isinstance(value, int) and value in (0, 1):
+        return bool(value)
+    raise _bad("dry_run", "must be true or false")
 
 
 def read_limit(value: object) -> int | None:
     """Read ``limit``.
 
-    :param value: a whole number from 0, or its digits; None, empty text and ``"None"`` mean no limit.
+    :param value: a whole number from 0, or its digits, 18 at most; None, empty text and ``"None"`` mean no
+        limit.
     :raises PopinInputError: anything else.
     """
-    text = "none" if value is None else value
-    if isinstance(text, (int, str)) and not isinstance(text, bool):
-        text = str(text).strip().lower()
-        if text in _NO_LIMIT:
-            return None
-        if text.isascii() and text.isdigit():
-            return int(text)
-    raise PopinInputError("must be a whole number, or empty", code="argument_invalid", field="limit")
+    if value is None or (isinstance(value, str) and value.strip().lower() in _NO_LIMIT):
+        return None
+    number: object = value
+    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,18}", value.strip()):
+        number = int(value)
+    if isinstance(number, int) and not isinstance(number, bool) and 0 <= number < 10**18:
+        return number
+    raise _bad("limit", "must be a whole number, or empty")
+
+
+def check_sql(value: object) -> None:
+    """Refuse what is no statement.
+
+    :param value: of ``sql``; None where leads come from elsewhere.
+    :raises PopinInputError: it is no text, or empty.
+    """
+    if value is not None and not (isinstance(value, str) and value.strip()):
+        raise _bad("sql", "must be the text of one statement, or the name of a .sql file")
+
+
+def read_parameters(value: object) -> Mapping[str, object] | Sequence[object] | None:
+    """Read ``parameters``.
+
+    :param value: a mapping, a list or a tuple; None, empty text and ``"None"`` mean none.
+    :raises PopinInputError: anything else: of a text, the driver would take each character for a parameter.
+    """
+    value = given(value)
+    if value is None or isinstance(value, (Mapping, list, tuple)):
+        return value
+    raise _bad(
+        "parameters", "must be a mapping, a list or a tuple, which a template gives in native Dags only"
+    )
+
+
+def _bad(field: str, problem: str) -> PopinInputError:
+    return PopinInputError(problem, code="argument_invalid", field=field)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from airflow_provider_popin.client.errors import PopinInputError
 from airflow_provider_popin.sync.write_back import WriteBackError
 
 if TYPE_CHECKING:
@@ -20,24 +21,31 @@ _BIND = re.compile(r"(?<![:\w\\]):(\w+)(?![:\w])")
 _BIND_BEFORE_CAST = re.compile(r"(?<![:\w\\]):(\w+)::")
 
 
-def check_write_back_sql(sql: str, *, offered: Collection[str] = BINDS) -> None:
+def check_write_back_sql(sql: object, *, offered: Collection[str] = BINDS) -> None:
     """Refuse a statement that could not work, or would hit every row; touches no database.
 
     :param sql: ``write_back_sql``.
     :param offered: the names that it may use.
-    :raises ValueError: it uses a name that is not offered, or none that says which row it means.
+    :raises PopinInputError: it is no text, uses a name that is not offered, or none that says which row it
+        means.
     """
+    if not isinstance(sql, str):
+        raise _bad("must be the text of one statement")
     if cast := _BIND_BEFORE_CAST.search(sql):
-        raise ValueError(f"write_back_sql: write CAST(:{cast[1]} AS ...) for :{cast[1]}::...")
+        raise _bad(f"write CAST(:{cast[1]} AS ...) for :{cast[1]}::...")
     names = set(_BIND.findall(sql))
     if unknown := sorted(names.difference(offered)):
-        raise ValueError(
-            f"write_back_sql uses :{', :'.join(unknown)}; offered are :{', :'.join(offered)} "
+        raise _bad(
+            f"uses :{', :'.join(unknown)}; offered are :{', :'.join(offered)} "
             "(write \\: for a colon that is none of them)"
         )
     keys = [key for key in _KEYS if key in offered]
     if not names.intersection(keys):
-        raise ValueError(f"write_back_sql must say which row it means, with :{' or :'.join(keys)}")
+        raise _bad(f"must say which row it means, with :{' or :'.join(keys)}")
+
+
+def _bad(problem: str) -> PopinInputError:
+    return PopinInputError(problem, code="argument_invalid", field="write_back_sql")
 
 
 class SqlWriteBack:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from datetime import datetime, time, timedelta
@@ -20,9 +21,14 @@ from airflow_provider_popin.operators._leads_from_python import leads_from_pytho
 from airflow_provider_popin.operators._leads_from_sql import SqlParameters, leads_from_sql
 from airflow_provider_popin.operators._lineage import LineageMethods
 from airflow_provider_popin.operators._metrics import count_run
-from airflow_provider_popin.operators._object_storage import object_path
+from airflow_provider_popin.operators._object_storage import object_path, path_text
 from airflow_provider_popin.operators._results_file import ResultsFile, check_folder
-from airflow_provider_popin.operators._switches import read_dry_run, read_limit
+from airflow_provider_popin.operators._switches import (
+    check_sql,
+    read_dry_run,
+    read_limit,
+    read_parameters,
+)
 from airflow_provider_popin.operators._watermark import check_watermark, watermark_settings
 from airflow_provider_popin.operators._write_back import SqlWriteBack, check_write_back_sql
 from airflow_provider_popin.operators.failures import ledger_error, task_error
@@ -42,6 +48,14 @@ if TYPE_CHECKING:
     from airflow_provider_popin.sync.watermark_settings import Start
 
 DEFAULT_LEDGER: Final = "popin_ledger"
+_TEMPLATED: Final[Mapping[str, Callable[[object], object]]] = {
+    "sql": check_sql,
+    "parameters": read_parameters,
+    "path": check_path,
+    "results_path": check_folder,
+    "limit": read_limit,
+    "dry_run": read_dry_run,
+}
 _KILLED: Final = "the task was killed"
 _T = TypeVar("_T")
 
@@ -60,7 +74,8 @@ class PopinLeadSyncOperator(LineageMethods, BaseOperator):
         literal: a template would make every lead new.
     :param sql: a SELECT, or the name of a ``.sql`` file; one row per lead. Templated.
     :param sql_conn_id: connection of ``sql``.
-    :param parameters: of ``sql``: a mapping for ``:name``, or whatever the driver takes. Templated.
+    :param parameters: of ``sql``: a mapping for ``:name``, or a mapping or list as the driver takes it.
+        Templated.
     :param path: csv or jsonl file, also gzipped, local or on object storage (``s3://bucket/leads.csv``).
         Templated.
     :param path_conn_id: connection of ``path``, if it needs one.
@@ -101,7 +116,7 @@ class PopinLeadSyncOperator(LineageMethods, BaseOperator):
     :param on_in_doubt: ``"hold"`` waits for a person or a webhook; ``"resend"`` sends a booking in doubt once
         more in a later run, and may book it twice.
     :param results_path: folder for one JSON line per row, ``<results_path>/<dag>/<run>/<task>/<try>.jsonl``.
-        Templated.
+        Templated; empty or ``"None"``: no results are written.
     :param results_conn_id: connection of ``results_path``, if it needs one.
     :param write_back_sql: idempotent statement that tells the CRM, with any of ``:lead_id :customer_id
         :join_url :call_time :state :reason``; it runs at least once per change of a lead.
@@ -125,7 +140,7 @@ class PopinLeadSyncOperator(LineageMethods, BaseOperator):
         sql: str | None = None,
         sql_conn_id: str | None = None,
         parameters: SqlParameters | None = None,
-        path: str | None = None,
+        path: str | os.PathLike[str] | None = None,
         path_conn_id: str | None = None,
         leads: Leads | None = None,
         watermark_column: str | None = None,
@@ -150,7 +165,7 @@ class PopinLeadSyncOperator(LineageMethods, BaseOperator):
         max_rejected_ratio: float = 0.2,
         max_in_doubt: int = 0,
         on_in_doubt: str = "hold",
-        results_path: str | None = None,
+        results_path: str | os.PathLike[str] | None = None,
         results_conn_id: str | None = None,
         write_back_sql: str | None = None,
         write_back_conn_id: str | None = None,
@@ -159,7 +174,7 @@ class PopinLeadSyncOperator(LineageMethods, BaseOperator):
         super().__init__(**kwargs)
         self.source, self.field_map, self.steps = source, field_map, steps
         self.sql, self.sql_conn_id, self.parameters = sql, sql_conn_id, parameters
-        self.path, self.path_conn_id = path, path_conn_id
+        self.path, self.path_conn_id = path_text(path), path_conn_id
         self.leads = leads
         self.watermark_column, self.watermark_start = watermark_column, watermark_start
         self.watermark_overlap = watermark_overlap
@@ -172,7 +187,7 @@ class PopinLeadSyncOperator(LineageMethods, BaseOperator):
         self.limit, self.dry_run, self.carry_over = limit, dry_run, carry_over  # type: ignore[assignment]
         self.max_rejected_ratio, self.max_in_doubt = max_rejected_ratio, max_in_doubt
         self.on_in_doubt = on_in_doubt
-        self.results_path, self.results_conn_id = results_path, results_conn_id
+        self.results_path, self.results_conn_id = path_text(results_path), results_conn_id
         self.write_back_sql, self.write_back_conn_id = write_back_sql, write_back_conn_id
         self._sync: LeadSync | None = None
         self._killed = False
@@ -197,6 +212,8 @@ class PopinLeadSyncOperator(LineageMethods, BaseOperator):
         """
         self.last_report = None
         try:
+            self._check_where_from()
+            self._check_templated(rendered=True)
             settings = self._settings(self.hook.config)
             report = self.last_report = self._run(context, settings)
         except LedgerError as error:
@@ -256,12 +273,11 @@ class PopinLeadSyncOperator(LineageMethods, BaseOperator):
             return leads_from_sql(
                 sql_engine(_given(self.sql_conn_id)),
                 sql=self.sql,
-                parameters=self.parameters,
+                parameters=read_parameters(self.parameters),
                 conn_id=_given(self.sql_conn_id),
                 read_from=read_from,
             )
         if self.path is not None:
-            check_path(self.path)
             return leads_from_file(object_path(self.path, self.path_conn_id, field="path"))
         assert self.leads is not None
         return leads_from_python(self.leads, context, read_from)
@@ -288,11 +304,11 @@ class PopinLeadSyncOperator(LineageMethods, BaseOperator):
         return write_back
 
     def _results(self, run: RunIdentity) -> Callable[[Iterable[Mapping[str, object]]], str] | None:
-        if not self.results_path:
+        folder = check_folder(self.results_path)
+        if folder is None:
             return None
-        check_folder(self.results_path)
-        folder = object_path(self.results_path, self.results_conn_id, field="results_path")
-        file = ResultsFile(folder, run=run.dag_run, try_number=run.try_number)
+        place = object_path(folder, self.results_conn_id, field="results_path")
+        file = ResultsFile(place, run=run.dag_run, try_number=run.try_number)
         file.prepare()
         return file.write
 
@@ -315,7 +331,7 @@ class PopinLeadSyncOperator(LineageMethods, BaseOperator):
         return SyncSettings(
             source=self.source,
             field_map=self.field_map,
-            steps=tuple(self.steps),
+            steps=self.steps,
             calls_per_slot=self.calls_per_slot,
             min_notice=self.min_notice,
             earliest=optional_instant(self.earliest, "earliest"),
@@ -333,6 +349,7 @@ class PopinLeadSyncOperator(LineageMethods, BaseOperator):
     def _check_arguments(self) -> None:
         """Find at parse time what can be found then; see ``__init__``."""
         self._check_where_from()
+        self._check_templated(rendered=False)
         check_watermark(self)
         self._settings(None)
         if self.default_region is not None and region_code(self.default_region) is None:
@@ -340,18 +357,17 @@ class PopinLeadSyncOperator(LineageMethods, BaseOperator):
             raise _bad("default_region", "must be an ISO alpha-2 region, for example IN, or None")
         if self.field_map is not None:
             FieldMap.parse(self.field_map, steps=self.steps)
-        if is_literal(self.dry_run):
-            read_dry_run(self.dry_run)
-        if is_literal(self.limit):
-            read_limit(self.limit)
-        if self.path is not None and is_literal(self.path):
-            check_path(self.path)
-        if self.results_path is not None and is_literal(self.results_path):
-            check_folder(self.results_path)
         if self.write_back_sql is not None:
             check_write_back_sql(self.write_back_sql)
             if self.write_back_conn_id is None and self.sql_conn_id is None:
                 raise _bad("write_back_conn_id", "write_back_sql needs it where there is no sql_conn_id")
+
+    def _check_templated(self, *, rendered: bool) -> None:
+        """Check the templated arguments: all of them in the task, the literal ones when the Dag is parsed."""
+        for name, check in _TEMPLATED.items():
+            value = getattr(self, name)
+            if rendered or is_literal(value):
+                check(value)
 
     def _check_where_from(self) -> None:
         given = [name for name in ("sql", "path", "leads") if getattr(self, name) is not None]

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from airflow.providers.common.compat.sdk import AirflowException, BaseOperator
 
-from airflow_provider_popin.client.errors import PopinConfigError
+from airflow_provider_popin.client.errors import PopinConfigError, PopinInputError
 from airflow_provider_popin.hooks.ledger import open_ledger, sql_engine
 from airflow_provider_popin.operators._write_back import SqlWriteBack, check_write_back_sql
 from airflow_provider_popin.operators.failures import ledger_error, task_error
+from airflow_provider_popin.operators.templated import is_literal
 from airflow_provider_popin.sync.errors import LedgerError
 from airflow_provider_popin.sync.source_name import check_source
 
@@ -62,21 +63,23 @@ class PopinOutcomesOperator(BaseOperator):
         self.source, self.ledger_conn_id = source, ledger_conn_id
         self.write_back_sql, self.write_back_conn_id = write_back_sql, write_back_conn_id
         check_source(source)
-        if "{{" not in write_back_sql and "{%" not in write_back_sql and not write_back_sql.endswith(".sql"):
+        if is_literal(write_back_sql) and not str(write_back_sql).endswith(".sql"):
             check_write_back_sql(write_back_sql, offered=NAMES)
 
     def execute(self, context: Context) -> dict[str, object]:
         """Tell what is new.
 
         :param context: of the running task.
-        :raises AirflowFailException: the ledger or a connection cannot be used.
+        :raises AirflowFailException: the statement, the ledger or a connection cannot be used.
         :raises AirflowException: the statement failed for some leads; a retry tells them again.
         """
-        check_write_back_sql(self.write_back_sql, offered=NAMES)
         try:
+            check_write_back_sql(self.write_back_sql, offered=NAMES)
             told = self._tell(context["ti"])
         except LedgerError as error:
             raise ledger_error(error, ledger_conn_id=self.ledger_conn_id) from error
+        except PopinInputError as error:
+            raise task_error(error, conn_id=self.write_back_conn_id) from error
         except PopinConfigError as error:
             raise task_error(error, conn_id=self.ledger_conn_id) from error
         if told.failed:

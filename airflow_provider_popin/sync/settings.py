@@ -43,7 +43,7 @@ class SyncSettings:
 
     source: str
     field_map: Mapping[str, str | Sequence[str]] | None = None
-    steps: tuple[str, ...] = ("capture", "schedule")
+    steps: Sequence[str] = ("capture", "schedule")
     calls_per_slot: int = 1
     min_notice: timedelta = field(default=timedelta(minutes=30))
     earliest: datetime | None = None

@@ -18,6 +18,7 @@ from airflow_provider_popin.operators import lead_sync
 from airflow_provider_popin.operators.lead_sync import PopinLeadSyncOperator
 from airflow_provider_popin.sandbox.server import SandboxServer
 from tests import airflow_runs
+from tests.operators.support import tries
 from tests.privacy import find_personal_data, register_personal
 
 ROWS: list[dict[str, object]] = [
@@ -249,6 +250,8 @@ class TestArgumentsAtRunTime:
             ({"dry_run": "{{ None }}"}, "dry_run"),
             ({"limit": "{{ 'many' }}"}, "limit"),
             ({"results_path": "{{ 'relative' }}"}, "results_path"),
+            ({"leads": None, "path": "{{ 'leads.xlsx' }}"}, "argument 'path': must end in .csv"),
+            ({"leads": None, "sql": "{{ '' }}", "sql_conn_id": "crm"}, "argument 'sql': must be"),
         ],
     )
     def test_a_rendered_value_that_cannot_be_used(
@@ -259,9 +262,15 @@ class TestArgumentsAtRunTime:
         message: str,
         output: Output,
     ) -> None:
-        assert state(run_dag(make_dag("sync_bad_value", leads=ROWS, **arguments))) == "failed"
+        given = {"leads": ROWS, "retries": 1, "retry_delay": timedelta(0)} | arguments
+        run = run_dag(make_dag("sync_bad_value", **given))
+        assert (state(run), tries(run)) == ("failed", {"sync": 1})
         assert message in output()
-        assert popin.bookings() == []
+        assert popin.requests() == []
+
+    def test_a_results_path_may_render_to_none(self, popin: SandboxServer, run_dag: Run) -> None:
+        run = run_dag(make_dag("sync_no_results", leads=ROWS, results_path="{{ none }}"))
+        assert report(run)["results_path"] is None
 
     def test_the_connections_ledger_is_used_when_asked_for(
         self, sandbox: SandboxServer, run_dag: Run, set_connection: Callable[..., None], tmp_path: Path

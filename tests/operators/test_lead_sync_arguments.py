@@ -7,13 +7,14 @@ import pickle
 import subprocess
 import sys
 from datetime import UTC, datetime, time, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import DAG
 
 from airflow_provider_popin.client.errors import PopinInputError
-from airflow_provider_popin.operators._switches import read_dry_run, read_limit
+from airflow_provider_popin.operators._switches import read_dry_run, read_limit, read_parameters
 from airflow_provider_popin.operators.lead_sync import PopinLeadSyncOperator
 
 SQL = {"sql": "SELECT 1", "sql_conn_id": "crm"}
@@ -30,6 +31,8 @@ def make(**arguments: Any) -> PopinLeadSyncOperator:
         SQL,
         {**SQL, "parameters": ["x"], "write_back_sql": "UPDATE t SET a = :state WHERE id = :lead_id"},
         {"path": "/data/leads.csv", "results_path": "s3://bucket/out"},
+        {"path": Path("/data/leads.csv"), "results_path": Path("/data/out")},
+        {**SQL, "results_path": "None", "parameters": "{{ params.parameters }}"},
         {"path": "{{ params.path }}", "dry_run": "{{ params.dry }}", "limit": "{% if x %}1{% endif %}"},
         {"leads": []},
         {"leads": [], "earliest": "2026-01-01T00:00:00+01:00", "hours": "10:00-18:00", "dry_run": "No"},
@@ -62,6 +65,18 @@ def test_accepted(arguments: dict[str, Any]) -> None:
         ({"leads": [], "dry_run": None}, "dry_run"),
         ({"leads": [], "limit": -1}, "limit"),
         ({"leads": [], "limit": "ten"}, "limit"),
+        ({"leads": [], "limit": "9" * 5000}, "limit"),
+        ({"sql": ["SELECT 1"], "sql_conn_id": "crm"}, "sql: must be the text of one statement"),
+        ({"sql": 5, "sql_conn_id": "crm", "watermark_column": "u", "watermark_start": 0}, "sql: must be"),
+        ({"sql": " ", "sql_conn_id": "crm"}, "sql: must be the text of one statement"),
+        *(({**SQL, "parameters": value}, "parameters: must be") for value in (5, "abc", {"a"}, b"abc")),
+        *(({"path": value}, "path: must be text") for value in (5, b"/data/leads.csv", ["/data/leads.csv"])),
+        *(
+            ({"leads": [], "results_path": value}, "results_path: must be")
+            for value in (5.5, b"/out", ["/out"])
+        ),
+        *(({"leads": [], "steps": value}, "steps: must be one of") for value in (None, 5, {"capture"}, "x")),
+        ({**SQL, "write_back_sql": 5}, "write_back_sql: must be the text of one statement"),
         ({"leads": [], "carry_over": "False"}, "carry_over: must be True or False"),
         ({"leads": [], "drop_phone_extension": "False"}, "drop_phone_extension: must be True or False"),
         ({"leads": [], "steps": ("schedule", "capture")}, "steps"),
@@ -84,8 +99,13 @@ def test_accepted(arguments: dict[str, Any]) -> None:
     ],
 )
 def test_refused(arguments: dict[str, Any], field: str) -> None:
-    with pytest.raises(ValueError, match=field.replace("(", r"\(")):
+    with pytest.raises(PopinInputError, match=field.replace("(", r"\(")):
         make(**arguments)
+
+
+def test_a_path_is_templated_as_text() -> None:
+    operator = make(path=Path("/data/{{ ds }}/leads.csv"), results_path=Path("/data/{{ ds }}"))
+    assert (operator.path, operator.results_path) == ("/data/{{ ds }}/leads.csv", "/data/{{ ds }}")
 
 
 @pytest.mark.parametrize(
@@ -99,7 +119,9 @@ def test_dry_run(value: object, meaning: bool) -> None:
     assert read_dry_run(value) is meaning
 
 
-@pytest.mark.parametrize("value", [None, "", "None", "2", 2, "ture", [], 1.0, object()])
+@pytest.mark.parametrize(
+    "value", [None, "", "None", "2", 2, pytest.param(10**5000, id="long"), "ture", [], 1.0, object()]
+)
 def test_a_dry_run_that_nobody_can_read_is_no_real_run(value: object) -> None:
     with pytest.raises(PopinInputError, match="dry_run"):
         read_dry_run(value)
@@ -112,10 +134,24 @@ def test_limit(value: object, limit: int | None) -> None:
     assert read_limit(value) == limit
 
 
-@pytest.mark.parametrize("value", [True, -1, "-1", "1.5", "٣", [1], 2.0, "ten"])
+@pytest.mark.parametrize("value", [True, -1, "-1", "1.5", "٣", [1], 2.0, "ten", "9" * 5000])
 def test_a_limit_that_cannot_be_read(value: object) -> None:
     with pytest.raises(PopinInputError, match="limit"):
         read_limit(value)
+
+
+@pytest.mark.parametrize(
+    ("value", "meaning"),
+    [(None, None), ("", None), (" None ", None), ({"a": 1}, {"a": 1}), ([1], [1]), ((1,), (1,)), ([], [])],
+)
+def test_parameters(value: object, meaning: object) -> None:
+    assert read_parameters(value) == meaning
+
+
+@pytest.mark.parametrize("value", ["[1]", "abc", 5, {1}, b"abc"])
+def test_parameters_that_cannot_be_read(value: object) -> None:
+    with pytest.raises(PopinInputError, match="parameters"):
+        read_parameters(value)
 
 
 def test_rows_and_only_what_the_design_says_are_templated() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from airflow_provider_popin.client.errors import PopinInputError
 from airflow_provider_popin.operators import _leads_from_files as files
 from airflow_provider_popin.operators._leads_from_files import (
     LeadFileError,
@@ -226,7 +227,7 @@ class TestFiles:
 
     @pytest.mark.parametrize("path", ["/a/b.xlsx", "/a/b", "s3://bucket/b.gz", "leads.csv", "./leads.csv"])
     def test_refused_paths(self, path: str) -> None:
-        with pytest.raises(ValueError, match="path="):
+        with pytest.raises(PopinInputError, match="path: must "):
             check_path(path)
 
 

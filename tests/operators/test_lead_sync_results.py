@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, ObjectStoragePath
 
+from airflow_provider_popin.client.errors import PopinInputError
 from airflow_provider_popin.operators._object_storage import object_path
 from airflow_provider_popin.operators._results_file import ResultsFile, check_folder, safe_name
 from tests import airflow_runs
@@ -132,7 +133,13 @@ class TestNames:
         assert len({safe_name(part) for part in ("a:b", "a+b", "a_b", "a b", "x" * 200, "x" * 201)}) == 6
 
     def test_a_relative_folder_is_refused(self) -> None:
-        check_folder("/data/out")
-        check_folder("s3://bucket/out")
-        with pytest.raises(ValueError, match="results_path='out'"):
+        with pytest.raises(PopinInputError, match=r"results_path: must be absolute or a URL .* not 'out'"):
             check_folder("out")
+
+    @pytest.mark.parametrize("folder", ["/data/out", "s3://bucket/out", " /data/out\n"])
+    def test_a_folder(self, folder: str) -> None:
+        assert check_folder(folder) == folder.strip()
+
+    @pytest.mark.parametrize("folder", [None, "", "None"])
+    def test_no_folder(self, folder: str | None) -> None:
+        assert check_folder(folder) is None

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from sqlalchemy.engine import Engine
 
+from airflow_provider_popin.client.errors import PopinInputError
 from airflow_provider_popin.hooks.ledger import sql_engine
 from airflow_provider_popin.operators._write_back import SqlWriteBack, check_write_back_sql
 from airflow_provider_popin.sync.write_back import WriteBackError
@@ -140,5 +141,5 @@ def test_accepted_statements(sql: str) -> None:
     ],
 )
 def test_refused_statements(sql: str, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(PopinInputError, match=message):
         check_write_back_sql(sql)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from airflow_provider_popin.sync.write_back import WriteBackError
 from airflow_provider_popin.webhooks import telling
 from airflow_provider_popin.webhooks.telling import tell_outcomes
 from tests.airflow_runs import states
-from tests.operators.support import make_dag
+from tests.operators.support import make_dag, output, tries
 
 SOURCE = "crm.leads"
 Told = list[tuple[object, object]]
@@ -45,7 +45,8 @@ def test_the_names_are_those_that_are_told() -> None:
     [
         ({"source": "{{ params.source }}"}, "source.*literal"),
         *(({"source": source}, "source: must ") for source in (5, None, "", " crm", "c\nrm", "c" * 256)),
-        ({"write_back_sql": "UPDATE leads SET o = :outcome"}, "which row it means, with :lead_id$"),
+        ({"write_back_sql": "UPDATE leads SET o = :outcome"}, "which row it means, with :lead_id "),
+        *(({"write_back_sql": sql}, "write_back_sql: must be the text") for sql in (5, None, ["UPDATE"])),
         (
             {"write_back_sql": "UPDATE l SET o = :state WHERE id = :lead_id"},
             "uses :state; offered are :lead_id",
@@ -53,13 +54,33 @@ def test_the_names_are_those_that_are_told() -> None:
     ],
 )
 def test_what_is_refused_when_the_dag_is_parsed(arguments: dict[str, Any], problem: str) -> None:
-    with pytest.raises((PopinInputError, ValueError), match=problem):
+    with pytest.raises(PopinInputError, match=problem):
         make(**arguments)
 
 
 @pytest.mark.parametrize("sql", ["tell.sql", "{{ params.statement }}"])
 def test_what_can_only_be_checked_in_the_task(sql: str) -> None:
     make(write_back_sql=sql)
+
+
+def test_the_statement_may_be_what_another_task_returns() -> None:
+    with make_dag("outcomes_by_output"):
+        other = make(task_id="other")
+        assert make(write_back_sql=other.output).upstream_task_ids == {"other"}
+
+
+def test_a_rendered_statement_that_cannot_work_fails_without_a_retry(
+    run_dag: Callable[..., Any], capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    with make_dag("outcomes_rendered") as dag:
+        make(
+            write_back_sql="UPDATE leads SET o = {{ ':state' }} WHERE id = :lead_id",
+            retries=1,
+            retry_delay=timedelta(0),
+        )
+    run = run_dag(dag)
+    assert (states(run), tries(run)) == ({"tell": "failed"}, {"tell": 1})
+    assert "connection 'crm', argument 'write_back_sql': uses :state" in output(capfd, caplog)
 
 
 @pytest.fixture
