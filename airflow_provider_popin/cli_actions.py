@@ -17,6 +17,7 @@ from airflow_provider_popin.client.errors import PopinError, PopinInputError
 from airflow_provider_popin.hooks.ledger import open_ledger, sql_engine
 from airflow_provider_popin.hooks.popin import PopinHook
 from airflow_provider_popin.sync import admin
+from airflow_provider_popin.sync.database import file_problem
 from airflow_provider_popin.sync.errors import LedgerError, SyncError
 from airflow_provider_popin.sync.source_name import check_source
 from airflow_provider_popin.webhooks import admin as webhooks_admin
@@ -80,13 +81,15 @@ def init(arguments: argparse.Namespace) -> Outcome:
     """Create the ledger, and accept it for a source.
 
     :param arguments: ``source``, ``lead_id_column``, ``popin_conn_id``, ``ledger_conn_id``.
-    :raises UsageError: no Dag can have such a source.
+    :raises UsageError: no Dag can have such a source or column.
     """
     if arguments.source is not None:
         try:
             check_source(arguments.source)
         except PopinInputError as error:
             raise UsageError(f"--source must be the source as the Dag names it: {error.reason}") from None
+    if arguments.lead_id_column is not None and not arguments.lead_id_column.strip():
+        raise UsageError("--lead-id-column must name a column")
     ledger = open_ledger(arguments.ledger_conn_id)
     try:
         if arguments.source is None:
@@ -305,6 +308,8 @@ def _ask_popin(conn_id: str) -> tuple[bool, str]:
 
 def _look_at_ledger(conn_id: str) -> tuple[bool, str]:
     try:
+        if problem := file_problem(sql_engine(conn_id)):
+            return False, problem
         with _find(conn_id) as ledger:
             if ledger is None:
                 return True, "no ledger yet, the first run creates it"

@@ -87,6 +87,33 @@ class TestLooking:
         assert "no ledger yet" in str(about_ledger["detail"])
         assert not ledger.exists()
 
+    @pytest.mark.parametrize(
+        ("path", "problem"), [(".", "is a directory"), ("missing/ledger.db", "there is no directory")]
+    )
+    def test_check_finds_a_ledger_that_no_run_could_create(
+        self,
+        ledger: Path,
+        path: str,
+        problem: str,
+        set_connection: Callable[..., None],
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        set_connection("popin_ledger", conn_type="sqlite", host=str(ledger.parent / path))
+        assert cli.main(["check", "--output", "json"]) == cli.PROBLEM
+        _, about_ledger = json.loads(capsys.readouterr().out)
+        assert about_ledger["ok"] is False
+        assert problem in about_ledger["detail"]
+        assert list(ledger.parent.iterdir()) == []
+
+    def test_check_finds_a_directory_that_cannot_be_written(
+        self, ledger: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # For the superuser, whose access nothing restricts.
+        monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != ledger.parent)
+        assert cli.main(["check", "--output", "json"]) == cli.PROBLEM
+        _, about_ledger = json.loads(capsys.readouterr().out)
+        assert "cannot be written" in about_ledger["detail"]
+
     def test_check_finds_problems(
         self, capsys: pytest.CaptureFixture[str], set_connection: Callable[..., None]
     ) -> None:
@@ -247,6 +274,14 @@ class TestMistakes:
     ) -> None:
         assert cli.main(["ledger", "init", "--source", source]) == cli.USAGE
         assert "--source must be" in capsys.readouterr().err
+        assert not ledger.exists()
+
+    @pytest.mark.parametrize("column", ["", " "])
+    def test_a_column_without_a_name_is_not_registered(
+        self, ledger: Path, column: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert cli.main(["ledger", "init", "--source", "crm", "--lead-id-column", column]) == cli.USAGE
+        assert capsys.readouterr().err == "error: --lead-id-column must name a column\n"
         assert not ledger.exists()
 
     @pytest.mark.parametrize("which", [[], ["--lead", "1", "--rejected"]])

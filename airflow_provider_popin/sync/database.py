@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -72,8 +73,28 @@ def may_exist(engine: Engine) -> bool:
     """
     if engine.dialect.name != "sqlite":
         return True
-    path = _sqlite_path(engine) or ""
-    return Path(path.removeprefix("file:").partition("?")[0]).is_file()
+    file = _sqlite_file(engine)
+    return file is not None and file.is_file()
+
+
+def file_problem(engine: Engine) -> str | None:
+    """What keeps a SQLite file from being made or written; None where nothing does, and for other databases.
+
+    Connecting would tell as well, and create the file.
+
+    :param engine: connected or not; nothing is asked of it
+    """
+    file = _sqlite_file(engine) if engine.dialect.name == "sqlite" else None
+    if file is None:
+        return None
+    if file.is_dir():
+        return f"{file} is a directory: the connection must name a file"
+    if not file.parent.is_dir():
+        return f"there is no directory {file.parent}"
+    # The log of a SQLite file is written beside it.
+    if not os.access(file.parent, os.W_OK | os.X_OK) or (file.exists() and not os.access(file, os.W_OK)):
+        return f"{file} cannot be written by this user"
+    return None
 
 
 @contextmanager
@@ -101,6 +122,11 @@ def _sqlite_path(engine: Engine) -> str | None:
     if not path or ":memory:" in path or engine.url.query.get("mode") == "memory" or "mode=memory" in path:
         return None
     return path
+
+
+def _sqlite_file(engine: Engine) -> Path | None:
+    path = _sqlite_path(engine)
+    return Path(path.removeprefix("file:").partition("?")[0]) if path is not None else None
 
 
 def _durable_sqlite(connection: Any, _record: object) -> None:
