@@ -77,6 +77,7 @@ def run(command: Command, arguments: argparse.Namespace) -> int:
     try:
         # Airflow logs to stdout, where it would spoil JSON.
         with redirect_stdout(sys.stderr):
+            cli_actions.check_text(arguments)
             outcome = getattr(cli_actions, command.action)(arguments)
             _print(outcome.rows, getattr(arguments, "output", "lines"), command.columns, out)
             out.flush()

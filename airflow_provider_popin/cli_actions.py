@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class UsageError(Exception):
-    """The options contradict each other."""
+    """The options contradict each other, or one of them cannot be used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +61,19 @@ def explain(error: Exception) -> str:
     if isinstance(error, ImportError):
         return f"{text}: install the provider of this connection's database"
     return text
+
+
+def check_text(arguments: argparse.Namespace) -> None:
+    """Refuse what no database can be asked about.
+
+    :param arguments: of any command.
+    :raises UsageError: names the option that is not UTF-8; Python keeps its bytes as halves of surrogates.
+    """
+    for name, value in vars(arguments).items():
+        try:
+            _ = value.encode() if isinstance(value, str) else None
+        except UnicodeEncodeError:
+            raise UsageError(f"--{name.replace('_', '-')} is not UTF-8") from None
 
 
 def check(arguments: argparse.Namespace) -> Outcome:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import argparse
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,6 +49,18 @@ class Command:
     columns: tuple[str, ...] = ()
 
 
+def _number_to(most: int) -> Callable[[str], int]:
+    """Return a type for ``add_argument``: whole numbers from 1 that the ledger's database can hold."""
+
+    def number(text: str) -> int:
+        found = int(text) if re.fullmatch(r"[0-9]{1,19}", text, re.ASCII) else 0
+        if not 1 <= found <= most:
+            raise argparse.ArgumentTypeError(f"must be a whole number from 1 to {most}")
+        return found
+
+    return number
+
+
 def _argument(flag: str, help_text: str, **options: Any) -> Argument:
     return Argument(flag, {"help": help_text, **options})
 
@@ -56,6 +70,8 @@ _LEDGER = _argument("--ledger-conn-id", "connection of the ledger (popin_ledger)
 _OUTPUT = _argument(
     "--output", "table for people (default) or json for programs", default="table", choices=("table", "json")
 )
+_GENERATION = _number_to(2**31 - 1)
+_EVENT = _number_to(2**63 - 1)
 _SOURCE = _argument("--source", "name of the source, as the Dag gives it", required=True)
 _ONE_SOURCE = _argument("--source", "only this source")
 
@@ -137,7 +153,7 @@ COMMANDS = (
         arguments=(
             _SOURCE,
             _argument("--lead", "id of the lead in its source", required=True),
-            _argument("--generation", "of the lead, if several are in doubt", type=int),
+            _argument("--generation", "of the lead, if several are in doubt", type=_GENERATION),
             _argument("--outcome", "does the call exist?", required=True, choices=("booked", "not-booked")),
             _argument("--why", "how you know; kept without phone numbers and names", required=True),
             _argument("--user", "who says so; default: the user of the operating system"),
@@ -168,7 +184,7 @@ COMMANDS = (
         help="take an event off that list; it is kept",
         action="dismiss_webhook",
         arguments=(
-            _argument("--event", "id of the event", type=int, required=True),
+            _argument("--event", "id of the event", type=_EVENT, required=True),
             _argument("--why", "kept without phone numbers and names", required=True),
             _argument("--user", "who says so; default: the user of the operating system"),
             _LEDGER,
@@ -199,7 +215,7 @@ COMMANDS = (
         arguments=(
             _SOURCE,
             _argument("--lead", "id of the lead in its source", required=True),
-            _argument("--generation", "of the lead, if several have an alarm", type=int),
+            _argument("--generation", "of the lead, if several have an alarm", type=_GENERATION),
             _argument("--why", "what was done; kept without phone numbers and names", required=True),
             _argument("--user", "who says so; default: the user of the operating system"),
             _LEDGER,

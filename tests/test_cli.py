@@ -30,6 +30,8 @@ PHONES = ["+91 95445 20801", "+91 95445 20802", "95445 x 20803"]
 register_personal(*NAMES, *PHONES)
 
 Command = Callable[..., int]
+RESOLVE = ["in-doubt", "resolve", "--source", "crm", "--lead", "L1", "--outcome", "booked", "--why", "x"]
+CLEAR = ["alarms", "clear", "--source", "crm", "--lead", "L1", "--why", "x"]
 
 
 @pytest.fixture(autouse=True)
@@ -254,12 +256,40 @@ class TestMistakes:
             ["ledger", "summary", "--output", "yaml"],
             ["ledger", "forget", "--lead", "1"],
             ["in-doubt", "resolve", "--source", "s", "--lead", "1", "--outcome", "perhaps", "--why", "x"],
+            *(
+                [*words, number]
+                for number in ("0", "-1", "1.5", "²", "9" * 20, "9" * 5000)
+                for words in (
+                    ["webhooks", "dismiss", "--why", "x", "--event"],
+                    [*RESOLVE, "--generation"],
+                    [*CLEAR, "--generation"],
+                )
+            ),
+            [*RESOLVE, "--generation", str(2**31)],
         ],
     )
     def test_wrong_use(self, words: list[str]) -> None:
         with pytest.raises(SystemExit) as error:
             cli.main(words)
         assert error.value.code == cli.USAGE
+
+    @pytest.mark.parametrize("number", ["1", str(2**31 - 1)])
+    def test_numbers_that_the_ledger_can_be_asked_for(
+        self, filled: Path, number: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        for words in ([*RESOLVE, "--generation", number], [*CLEAR, "--generation", number]):
+            assert cli.main(words) == cli.PROBLEM
+        assert cli.main(["webhooks", "dismiss", "--why", "x", "--event", str(2**63 - 1)]) == cli.PROBLEM
+        assert "no unmatched event" in capsys.readouterr().err
+
+    @pytest.mark.parametrize("option", ["--source", "--lead"])
+    def test_what_is_no_text_is_said_in_one_line(
+        self, filled: Path, option: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        given = {"--source": "crm", "--lead": "L1"} | {option: os.fsdecode(b"\xff")}
+        words = [word for pair in given.items() for word in pair]
+        assert cli.main(["ledger", "forget", *words]) == cli.USAGE
+        assert capsys.readouterr().err == f"error: {option} is not UTF-8\n"
 
     @pytest.mark.parametrize("words", [["in-doubt", "resolve", "--outcome", "booked"], ["alarms", "clear"]])
     def test_a_reason_must_be_given(
