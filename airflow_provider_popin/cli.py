@@ -89,7 +89,8 @@ def run(command: Command, arguments: argparse.Namespace) -> int:
         print(f"error: {error}", file=sys.stderr)
         return USAGE
     except cli_actions.expected_errors() as error:
-        print(f"error: {cli_actions.explain(error)}", file=sys.stderr)
+        text = cli_actions.explain(error, ledger_conn_id=arguments.ledger_conn_id)
+        print(f"error: {text}", file=sys.stderr)
         return PROBLEM
     return OK if outcome.ok else PROBLEM
 

@@ -50,12 +50,15 @@ def expected_errors() -> tuple[type[Exception], ...]:
     return AirflowException, PopinError, SyncError, ImportError, OSError
 
 
-def explain(error: Exception) -> str:
+def explain(error: Exception, *, ledger_conn_id: str | None = None) -> str:
     """Say in one line what is wrong and what to do.
 
     :param error: one of :func:`expected_errors`.
+    :param ledger_conn_id: to be named where the ledger is what the error is about; None where it is already.
     """
     text = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, SyncError) and ledger_conn_id is not None:
+        return f"ledger connection {ledger_conn_id!r}: {text}"
     if isinstance(error, AirflowNotFoundException):
         return f"{text}: define it with `airflow connections add` or as AIRFLOW_CONN_<ID> in the environment"
     if isinstance(error, ImportError):
@@ -69,9 +72,10 @@ def check_text(arguments: argparse.Namespace) -> None:
     :param arguments: of any command.
     :raises UsageError: names the option that is not UTF-8; Python keeps its bytes as halves of surrogates.
     """
-    for name, value in vars(arguments).items():
+    texts = {name: value for name, value in vars(arguments).items() if isinstance(value, str)}
+    for name, text in texts.items():
         try:
-            _ = value.encode() if isinstance(value, str) else None
+            text.encode()
         except UnicodeEncodeError:
             raise UsageError(f"--{name.replace('_', '-')} is not UTF-8") from None
 
@@ -277,8 +281,7 @@ def _ledger(arguments: argparse.Namespace) -> Iterator[Ledger]:
     """Open a ledger that exists: a mistyped connection must not create one."""
     with _find(arguments.ledger_conn_id) as ledger:
         if ledger is None:
-            where = f"connection {arguments.ledger_conn_id!r}"
-            raise LedgerError(f"{where} holds no ledger yet: the first run or `ledger init` makes it")
+            raise LedgerError("it holds no ledger yet: the first run or `ledger init` makes it")
         _check_source(ledger, getattr(arguments, "source", None))
         yield ledger
 

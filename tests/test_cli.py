@@ -30,6 +30,7 @@ PHONES = ["+91 95445 20801", "+91 95445 20802", "95445 x 20803"]
 register_personal(*NAMES, *PHONES)
 
 Command = Callable[..., int]
+WHERE = "ledger connection 'popin_ledger': "
 RESOLVE = ["in-doubt", "resolve", "--source", "crm", "--lead", "L1", "--outcome", "booked", "--why", "x"]
 CLEAR = ["alarms", "clear", "--source", "crm", "--lead", "L1", "--why", "x"]
 
@@ -162,7 +163,7 @@ class TestLooking:
         assert cli.main([*words, "--source", "crn"]) == cli.PROBLEM
         told = capsys.readouterr()
         assert told.out == ""
-        assert told.err.endswith("error: the ledger knows no source 'crn'; it knows crm\n")
+        assert told.err.endswith(f"error: {WHERE}the ledger knows no source 'crn'; it knows crm\n")
 
     def test_export_is_json_lines(self, filled: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert cli.main(["ledger", "export"]) == cli.OK
@@ -207,7 +208,7 @@ class TestActing:
             recorded = connection.execute("SELECT who FROM popin_history WHERE who IS NOT NULL").fetchall()
         assert ("ops.person",) in recorded
         assert cli.main([*words, "--why", "again"]) == cli.PROBLEM
-        assert capsys.readouterr().err.splitlines()[-1].startswith("error: lead ")
+        assert capsys.readouterr().err.splitlines()[-1].startswith(f"error: {WHERE}lead ")
 
     def test_a_lead_is_forgotten(self, filled: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (told,) = run_json(capsys, "ledger", "forget", "--source", "crm", "--lead", "L1")
@@ -333,7 +334,7 @@ class TestMistakes:
         self, ledger: Path, words: list[str], capsys: pytest.CaptureFixture[str]
     ) -> None:
         assert cli.main(words) == cli.PROBLEM
-        assert "holds no ledger yet" in capsys.readouterr().err
+        assert f"error: {WHERE}it holds no ledger yet" in capsys.readouterr().err
         assert not ledger.exists()
 
     @pytest.mark.parametrize(
@@ -355,6 +356,7 @@ class TestMistakes:
         assert cli.main(["ledger", "init"]) == cli.PROBLEM
         last = capsys.readouterr().err.splitlines()[-1]
         assert last.startswith("error: ")
+        assert last.count("'popin_ledger'") == 1
         assert message in last
 
     def test_every_expected_error_is_one_line(self) -> None:
