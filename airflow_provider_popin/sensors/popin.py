@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 # The trigger keeps the deadline itself; Airflow's own timeout is for a triggerer that is dead, and must not
 # win.
 _GRACE: Final = timedelta(seconds=60)
+# A hundred years: a moment beyond the year 9999 has no date.
+_LONGEST_WAIT_SECONDS: Final = 36_500 * 86_400.0
 _SLOT_KEYS: Final = frozenset({"time", "start", "timezone"})
 
 
@@ -152,7 +154,7 @@ class PopinSlotAvailabilitySensor(BaseSensorOperator):
         raise PopinError(reason)
 
     def _defer(self, window: SlotWindow, min_slots: int, max_slots: int) -> None:
-        timeout = timedelta(seconds=self.timeout)
+        timeout = timedelta(seconds=min(_LONGEST_WAIT_SECONDS, self.timeout))
         self.defer(
             trigger=PopinSlotAvailabilityTrigger(
                 popin_conn_id=self.popin_conn_id,

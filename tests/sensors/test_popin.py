@@ -264,6 +264,14 @@ def test_it_defers_with_plain_json_and_an_absolute_deadline(sandbox: SandboxServ
     assert deferred.timeout > timedelta(hours=1)
 
 
+def test_a_timeout_beyond_all_dates_is_a_long_one(sandbox: SandboxServer) -> None:
+    deferred = deferral(timeout=10**12)
+    assert deferred.timeout is not None
+    assert datetime.now(UTC) + deferred.timeout > datetime(2100, 1, 1, tzinfo=UTC)
+    _, kwargs = deferred.trigger.serialize()
+    assert datetime.fromisoformat(kwargs["deadline"]) > datetime(2100, 1, 1, tzinfo=UTC)
+
+
 SLOT = {"time": "Thu, 25 Sep 2025 03:15 PM", "start": "2025-09-25T09:45:00+00:00", "timezone": "Asia/Kolkata"}
 
 
