@@ -46,7 +46,7 @@ class PopinSlotAvailabilitySensor(BaseSensorOperator):
     ``time`` is what ``PopinScheduleOperator`` takes. A free slot is no reservation: it may be gone when it is
     booked.
 
-    All arguments below but ``deferrable`` are templated; text does for each of them.
+    All arguments below but ``deferrable`` and ``max_failures`` are templated; text does for each of them.
 
     :param popin_conn_id: id of a connection of type ``popin``.
     :param min_slots: how many slots must be free.
@@ -62,7 +62,8 @@ class PopinSlotAvailabilitySensor(BaseSensorOperator):
         every ``poke_interval`` (``exponential_backoff`` and ``mode`` do not apply), and gives up after
         ``max_failures``.
     :param max_failures: deferrable only: failed looks in a row after which the task fails with the cause.
-        With ``silent_fail`` it never gives up before ``timeout``.
+        With 0, or with ``silent_fail``, it never gives up before ``timeout``.
+    :raises PopinInputError: when the Dag is parsed: ``max_failures`` is no whole number from 0.
     """
 
     template_fields: Sequence[str] = (
@@ -92,6 +93,11 @@ class PopinSlotAvailabilitySensor(BaseSensorOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        if type(max_failures) is not int or max_failures < 0:
+            # The trigger would count to it and never be there.
+            raise PopinInputError(
+                "must be a whole number from 0", code="argument_invalid", field="max_failures"
+            )
         self.popin_conn_id = popin_conn_id
         self.min_slots = min_slots
         self.earliest = earliest

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from airflow.providers.common.compat.sdk import AirflowSkipException, TaskDeferred
 
-from airflow_provider_popin.client.errors import PopinError
+from airflow_provider_popin.client.errors import PopinError, PopinInputError
 from airflow_provider_popin.hooks.popin import PopinHook
 from airflow_provider_popin.sensors.popin import PopinSlotAvailabilitySensor
 from tests.airflow_runs import states, xcom
@@ -223,6 +223,21 @@ def test_unusable_arguments_are_named_and_nothing_is_asked(
         sensor("deferrable", **arguments).poke({})
 
     assert sandbox.requests() == []
+
+
+@pytest.mark.parametrize("value", ["2", "{{ 2 }}", -1, 2.5, float("nan"), True, None])
+def test_a_count_of_failures_that_would_never_be_reached_is_refused_when_the_dag_is_parsed(
+    value: Any,
+) -> None:
+    with pytest.raises(PopinInputError, match="max_failures: must be a whole number from 0"):
+        sensor("deferrable", max_failures=value)
+
+
+def test_all_that_the_documentation_does_not_exclude_is_templated() -> None:
+    import inspect
+
+    arguments = inspect.signature(PopinSlotAvailabilitySensor).parameters.keys() - {"kwargs"}
+    assert set(PopinSlotAvailabilitySensor.template_fields) == arguments - {"deferrable", "max_failures"}
 
 
 def deferral(**arguments: Any) -> TaskDeferred:
