@@ -104,7 +104,7 @@ def init(arguments: argparse.Namespace) -> Outcome:
         try:
             check_source(arguments.source)
         except PopinInputError as error:
-            raise UsageError(f"--source must be the source as the Dag names it: {error.reason}") from None
+            raise UsageError(f"--source {error.reason}") from None
     if arguments.lead_id_column is not None and not arguments.lead_id_column.strip():
         raise UsageError("--lead-id-column must name a column")
     ledger = open_ledger(arguments.ledger_conn_id)

@@ -304,7 +304,7 @@ class TestMistakes:
         self, ledger: Path, source: str, capsys: pytest.CaptureFixture[str]
     ) -> None:
         assert cli.main(["ledger", "init", "--source", source]) == cli.USAGE
-        assert "--source must be" in capsys.readouterr().err
+        assert capsys.readouterr().err.startswith("error: --source must ")
         assert not ledger.exists()
 
     @pytest.mark.parametrize("column", ["", " "])
