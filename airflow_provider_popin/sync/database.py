@@ -166,23 +166,44 @@ def _begin_sqlite(connection: Connection) -> None:
 
 
 def _durable_postgres(connection: Any, _record: object) -> None:
-    cursor = connection.cursor()
-    cursor.execute(
+    *_, stores_any_text, process = _asked(
+        connection,
         "SELECT set_config('synchronous_commit', 'on', false), set_config('client_encoding', 'UTF8', false),"
-        " current_setting('server_encoding') = 'UTF8', pg_backend_pid()"
+        " current_setting('server_encoding') = 'UTF8', pg_backend_pid()",
     )
-    *_, stores_any_text, process = cursor.fetchone()
-    cursor.close()
-    connection.commit()
     if not stores_any_text:
         connection.close()
         raise LedgerError("the ledger's database does not store every text: create it with ENCODING 'UTF8'")
     if hasattr(connection, "set_client_encoding"):
         connection.set_client_encoding("UTF8")  # psycopg2 does not notice by itself
-    if hasattr(connection, "prepare_threshold") and process != connection.info.backend_pid:
-        # Something in between changes the server's process from one transaction to the next, as PgBouncer
-        # may: what was prepared in one is not there in the next, or is another client's.
+    if process != connection.info.backend_pid:
+        _accept_pooler(connection)
+
+
+def _accept_pooler(connection: Any) -> None:
+    """Something in between changes the server's process between two transactions, as PgBouncer may."""
+    # What was prepared in one process is not there in the next, or is another client's.
+    if hasattr(connection, "prepare_threshold"):
         connection.prepare_threshold = None
+    # What was set in one holds there only.
+    (waits_for_the_disk,) = _asked(
+        connection, "SELECT reset_val <> 'off' FROM pg_settings WHERE name = 'synchronous_commit'"
+    )
+    if not waits_for_the_disk:
+        connection.close()
+        raise LedgerError(
+            "the ledger's database commits without waiting for the disk, which cannot be changed through a "
+            "pooler: ALTER ROLE ... SET synchronous_commit = on, for the role of the connection"
+        )
+
+
+def _asked(connection: Any, question: str) -> tuple[Any, ...]:
+    cursor = connection.cursor()
+    cursor.execute(question)
+    row: tuple[Any, ...] = cursor.fetchone()
+    cursor.close()
+    connection.commit()
+    return row
 
 
 def _sql_state(error: DBAPIError) -> str | None:

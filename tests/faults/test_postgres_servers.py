@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from airflow_provider_popin.sync.errors import LedgerUnreachableError
+from airflow_provider_popin.sync.errors import LedgerError, LedgerUnreachableError
 from airflow_provider_popin.sync.ledger import Ledger
 from tests.faults.conftest import MakeWorld
 from tests.faults.invariants import check_invariants
@@ -48,6 +48,26 @@ def test_a_pooler_that_knows_of_no_prepared_statements(make_world: MakeWorld, pr
     assert [run.error for run in runs] == [None] * 3
     assert set(runs[0].results.values()) == {"booked"}
     check_invariants(world)
+
+
+def test_a_pooler_before_a_server_that_does_not_wait_for_the_disk_is_refused(make_world: MakeWorld) -> None:
+    """Straight, the ledger tells the server to wait; through a pooler it would tell one process of many."""
+    world = make_world(1)
+    server = sa.engine.make_url(world.ledger_url)
+    administrator = sa.create_engine(server, future=True, isolation_level="AUTOCOMMIT")
+    with administrator.connect() as connection:
+        name = connection.exec_driver_sql("SELECT current_database()").scalar_one()
+        connection.exec_driver_sql(f"ALTER DATABASE {name} SET synchronous_commit = off")
+        try:
+            with running_pooler(server) as url:
+                pooled = sa.create_engine(url, future=True)
+                with pytest.raises(LedgerError, match="SET synchronous_commit = on"):
+                    Ledger.open(pooled)
+                pooled.dispose()
+            assert world.run().counts() == {"booked": 1}
+        finally:
+            connection.exec_driver_sql(f"ALTER DATABASE {name} RESET synchronous_commit")
+    administrator.dispose()
 
 
 def test_outcomes_are_kept_while_the_server_takes_no_writes(make_world: MakeWorld) -> None:
