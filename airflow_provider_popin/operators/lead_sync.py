@@ -35,7 +35,7 @@ from airflow_provider_popin.operators.failures import ledger_error, task_error
 from airflow_provider_popin.operators.templated import is_literal, optional_hours, optional_instant
 from airflow_provider_popin.sync.errors import LedgerError, SyncStoppedError
 from airflow_provider_popin.sync.field_map import FieldMap
-from airflow_provider_popin.sync.settings import RunIdentity, SyncSettings
+from airflow_provider_popin.sync.settings import Prior, RunIdentity, SyncSettings
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -107,7 +107,7 @@ class PopinLeadSyncOperator(LineageMethods, BaseOperator):
     :param drop_phone_extension: drop extensions instead of rejecting the number.
     :param max_concurrency: requests under way at once, 1 to 10,000; None takes the connection's.
     :param requests_per_second: client-side limit, 0.001 to 1e9, or 0 for none; None takes the connection's.
-    :param limit: send at most so many leads, the first in source order. Templated.
+    :param limit: send at most so many leads in each try, the first in source order. Templated.
     :param dry_run: validate, plan and report; send nothing and keep nothing. Templated: true, yes, 1, false,
         no, 0 in any case; anything else is an error.
     :param carry_over: also book leads that were captured by an earlier run and are absent from this read.
@@ -212,10 +212,13 @@ class PopinLeadSyncOperator(LineageMethods, BaseOperator):
         """
         self.last_report = None
         try:
+            prior = look_back(context["ti"])
+            # Before anything can fail: what a wrong connection ends sent nothing, and later runs must know.
+            self._note(context, prior, dry_run=False, sending=False)
             self._check_where_from()
             self._check_templated(rendered=True)
             settings = self._settings(self.hook.config)
-            report = self.last_report = self._run(context, settings)
+            report = self.last_report = self._run(context, settings, prior)
         except LedgerError as error:
             raise ledger_error(error, ledger_conn_id=self._ledger_id()) from error
         except PopinError as error:
@@ -233,14 +236,16 @@ class PopinLeadSyncOperator(LineageMethods, BaseOperator):
         if self._sync is not None:
             self._sync.stop(_KILLED)
 
-    def _run(self, context: Context, settings: SyncSettings) -> Report:
+    @staticmethod
+    def _note(context: Context, prior: Prior, *, dry_run: bool, sending: bool) -> None:
+        newest = prior.reports[0] if prior.reports else {}
+        leave_note(context["ti"], dry_run=dry_run, sending=sending, report=newest)
+
+    def _run(self, context: Context, settings: SyncSettings, prior: Prior) -> Report:
         from airflow_provider_popin.sync.engine import LeadSync
         from airflow_provider_popin.webhooks.processing import take_evidence
 
         ti, run = context["ti"], _identity(context["ti"])
-        prior = look_back(ti)
-        newest = prior.reports[0] if prior.reports else {}
-        leave_note(ti, dry_run=settings.dry_run, sending=False, report=newest)
         with ExitStack() as stack:
             ledger = self._ledger(stack, dry_run=settings.dry_run)
             sync = self._sync = LeadSync(
@@ -257,7 +262,7 @@ class PopinLeadSyncOperator(LineageMethods, BaseOperator):
                 # Airflow 3 raises nothing in a task that it stops: without this, everything would be sent.
                 raise SyncStoppedError(_KILLED)
             rows = stack.enter_context(closing(self._rows(context, sync)))
-            leave_note(ti, dry_run=settings.dry_run, sending=True, report=newest)
+            self._note(context, prior, dry_run=settings.dry_run, sending=True)
             try:
                 return sync.run(rows)
             finally:

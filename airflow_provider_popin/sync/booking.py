@@ -238,7 +238,8 @@ class BookingDesk:
         if not isinstance(job, BookingJob) or self.held:
             return False
         if job.resend:
-            return job.slot.start > datetime.now(UTC)
+            # Its words mean another instant where the seller moved to another timezone.
+            return self._keeper.has_timezone(job.timezone) and self._keeper.in_time(job.slot)
         if self._keeper.is_bookable(job.slot, job.timezone):
             return True
         self._again.append(job.record)

@@ -100,12 +100,15 @@ class CalendarKeeper:
         :param timezone: the seller's timezone when it was planned; another one by now voids the plan
         """
         return (
-            self.calendar is not None
-            and self.calendar.timezone == timezone
+            self.has_timezone(timezone)
             and slot.start in self._open
             and slot.start not in self._closed
             and self.in_time(slot)
         )
+
+    def has_timezone(self, timezone: str) -> bool:
+        """Whether the seller still is in this timezone, by the newest list of slots."""
+        return self.calendar is not None and self.calendar.timezone == timezone
 
     def in_time(self, slot: Slot) -> bool:
         """Whether a slot is still ``min_notice`` away."""

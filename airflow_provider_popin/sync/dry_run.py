@@ -66,6 +66,11 @@ def dry_run(
         writer=results,
         unfinished_reason=None,
     )
+    if ledger is not None:
+        with ledger.read() as connection:
+            report.in_doubt_open = ledger_queries.count_in_doubt(
+                connection, config.account_key, settings.source
+            )
     report.watermark = watermark.told() if watermark is not None else None
 
 

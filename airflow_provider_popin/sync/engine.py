@@ -22,7 +22,7 @@ from airflow_provider_popin.sync.ledger import Ledger, clock
 from airflow_provider_popin.sync.loop_thread import LoopThread, OverdueError
 from airflow_provider_popin.sync.progress import Progress
 from airflow_provider_popin.sync.reading import SourceReader, lead_id_column, row_reader
-from airflow_provider_popin.sync.report import Report, summary_line
+from airflow_provider_popin.sync.report import NAMED_LEADS, Report, summary_line
 from airflow_provider_popin.sync.results import ResultsWriter, write_results
 from airflow_provider_popin.sync.session import Session, TakeEvidence
 from airflow_provider_popin.sync.settings import Prior, RunIdentity, SyncSettings
@@ -225,7 +225,8 @@ class LeadSync:
                 return
             after = page[-1].id
             present = spool.known_records([record.id for record in page])
-            absent = [record for record in page if record.id not in present]
+            refused = spool.leads_without_record([record.lead_id for record in page])
+            absent = [r for r in page if r.id not in present and r.lead_id not in refused]
             report.unfinished_absent += len(absent)
             if self._settings.carry_over and absent:
                 report.carried_over += thread.call(session.carry_over(absent))
@@ -266,9 +267,11 @@ class LeadSync:
         finally:
             # Where results cannot be written, the ledger keeps its note all the same, and doubts are named.
             if not self._is_hurried():
-                self._note_end(ledger, report, session, told=told)
+                self._note_end(ledger, report, situation, session, told=told)
 
-    def _note_end(self, ledger: Ledger, report: Report, session: Session, *, told: bool) -> None:
+    def _note_end(
+        self, ledger: Ledger, report: Report, situation: Situation, session: Session, *, told: bool
+    ) -> None:
         """The ledger's own note of this run.
 
         :param told: whether the results are written
@@ -277,8 +280,10 @@ class LeadSync:
         report.seconds = round(self._progress.seconds(), 3)
         with ledger.write() as connection:
             report.in_doubt_open = ledger_queries.count_in_doubt(connection, account, source)
-            report.in_doubt_this_run = ledger_queries.count_in_doubt(
-                connection, account, source, self._run.dag_run
+            report.tell(
+                ledger_queries.troubles(
+                    connection, account, source, self._run.dag_run, situation.owner, NAMED_LEADS
+                )
             )
             if self._watermark is not None:
                 # A run that was stopped did not do all it could for the rows that it read.

@@ -345,6 +345,8 @@ class ExchangeLoop:
         if settling.event.answer is Answer.UNKNOWN and isinstance(settling.job, BookingJob):
             # Now: what is killed, or stopped by something else, names nobody at its end.
             log.warning("The answer about the %s was lost: it is in doubt.", settling.job.describe())
+        if settling.event.time_mismatch:
+            log.warning("Popin confirmed the %s for another time.", settling.job.describe())
         if not accepted and settling.event.answer is Answer.SUCCESS and isinstance(settling.job, BookingJob):
             log.error(
                 "Popin confirmed the %s; the lead was deleted from the ledger meanwhile: its call exists.",

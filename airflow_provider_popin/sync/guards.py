@@ -95,9 +95,10 @@ def _guard_registration(
 ) -> None:
     if known.account != account:
         raise LedgerGuardError(
-            f"the ledger knows the source {known.source!r} under another Popin account: its leads would be "
-            "booked again. Use another source name, or set `account` on the connection if it is the same "
-            f"account, or say that the change is meant: {_init_command(known.source)}"
+            f"the ledger knows the source {known.source!r} under the Popin account {known.account!r}, the "
+            f"connection is for {account!r}: its leads would be booked again. If it is the same account, set "
+            f"`account` on the connection to {known.account!r}; if not, use another source name, or have all "
+            f"of them booked with this account: {_init_command(known.source)}"
         )
     if lead_id_column is None or known.lead_id_column == lead_id_column:
         return

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
@@ -267,19 +268,64 @@ def mark_written(connection: Connection, written: Sequence[tuple[int, int]]) -> 
         connection.execute(statement, [{"record_id": i, "new_written": change} for i, change in written])
 
 
-def count_in_doubt(connection: Connection, account: str, source: str, run: str | None = None) -> int:
-    """How many bookings are in doubt.
-
-    :param run: only those that became so in this Dag run
-    """
+def count_in_doubt(connection: Connection, account: str, source: str) -> int:
+    """How many bookings are in doubt, from whatever run."""
     query = sa.select(sa.func.count()).where(
         _leads.account == account,
         _leads.source == source,
         _leads.booking_state == BookingState.IN_DOUBT.value,
     )
-    if run is not None:
-        query = query.where(_leads.doubt_run == run)
     return int(connection.execute(query).scalar_one())
+
+
+@dataclass(frozen=True, slots=True)
+class Troubles:
+    """What one Dag run has done that a person must look at; of each the number and the first leads.
+
+    :param in_doubt: bookings that became so, and those that a killed try left ``sending`` just now
+    :param time_mismatch: bookings that were confirmed for another time
+    :param alarm: leads that may have two calls
+    :param reply_incomplete: how many confirmations lacked parts
+    """
+
+    in_doubt: tuple[int, list[str]]
+    time_mismatch: tuple[int, list[str]]
+    alarm: tuple[int, list[str]]
+    reply_incomplete: int
+
+
+def troubles(connection: Connection, account: str, source: str, run: str, owner: str, named: int) -> Troubles:
+    """Look up what a Dag run, in whatever try, has to tell, about leads of its last read or not.
+
+    :param run: the Dag run
+    :param owner: whose claims are those of the try that asks
+    :param named: how many leads to name of each kind
+    """
+    cut_off = sa.and_(
+        _leads.booking_state == BookingState.SENDING.value, _leads.run == run, _leads.claim_owner != owner
+    )
+    kinds: dict[str, sa.ColumnElement[bool]] = {
+        "in_doubt": sa.or_(
+            sa.and_(_leads.booking_state == BookingState.IN_DOUBT.value, _leads.doubt_run == run), cut_off
+        ),
+        "time_mismatch": sa.and_(_leads.run == run, _leads.time_mismatch),
+        "alarm": sa.and_(sa.or_(_leads.run == run, _leads.doubt_run == run), _leads.alarm),
+        "reply_incomplete": sa.and_(_leads.run == run, _leads.reply_incomplete),
+    }
+    of_source = sa.and_(_leads.account == account, _leads.source == source)
+    counts = [sa.func.coalesce(sa.func.sum(sa.case((kind, 1), else_=0)), 0) for kind in kinds.values()]
+    counted = dict(zip(kinds, connection.execute(sa.select(*counts).where(of_source)).one(), strict=True))
+
+    def told(kind: str) -> tuple[int, list[str]]:
+        query = sa.select(_leads.lead_id).where(of_source, kinds[kind]).order_by(_leads.id).limit(named)
+        return int(counted[kind]), list(connection.execute(query).scalars()) if counted[kind] else []
+
+    return Troubles(
+        in_doubt=told("in_doubt"),
+        time_mismatch=told("time_mismatch"),
+        alarm=told("alarm"),
+        reply_incomplete=int(counted["reply_incomplete"]),
+    )
 
 
 def start_run(connection: Connection, source: str, run: str, try_number: int) -> int:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from airflow_provider_popin.sync.admission import ResultSet
+from airflow_provider_popin.sync.ledger_queries import Troubles
 from airflow_provider_popin.sync.settings import SyncSettings
 
 # A ratio of a handful of rows says nothing.
@@ -80,11 +81,22 @@ class Report:
     def name_lead(self, problem: str, lead_id: str) -> None:
         """Remember a lead by name, up to ten per problem.
 
-        :param problem: ``rejected``, ``in_doubt``, ``time_mismatch`` or ``write_back``
+        :param problem: ``rejected`` or ``write_back``; :meth:`tell` names the others
         """
         named = self.leads.setdefault(problem, [])
         if len(named) < NAMED_LEADS:
             named.append(lead_id)
+
+    def tell(self, troubles: Troubles) -> None:
+        """Take over what the ledger says of this Dag run; not all of its leads stand in every read.
+
+        :param troubles: of this Dag run
+        """
+        self.in_doubt_this_run, self.leads["in_doubt"] = troubles.in_doubt
+        self.time_mismatch, self.leads["time_mismatch"] = troubles.time_mismatch
+        self.alarms, self.leads["alarm"] = troubles.alarm
+        self.reply_incomplete = troubles.reply_incomplete
+        self.leads = {problem: named for problem, named in self.leads.items() if named}
 
     def to_xcom(self) -> dict[str, object]:
         """The report as JSON values: the return value of the task."""

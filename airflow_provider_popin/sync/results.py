@@ -86,7 +86,8 @@ def _ends(
             report.count(result, reason)
             if watermark is not None:
                 watermark.note(row.mark, finished=result not in UNFINISHED)
-            _notice(report, row, record, result)
+            if result is ResultSet.REJECTED and row.lead_id is not None:
+                report.name_lead(result, row.lead_id)
             yield row, record, result, reason
 
 
@@ -101,24 +102,6 @@ def _ended(
     if result is ResultSet.PENDING:
         return result, reason or unfinished_reason
     return result, reason
-
-
-def _notice(report: Report, row: SpooledRow, record: Ending | None, result: ResultSet) -> None:
-    """Name the first leads of each kind of trouble."""
-    if row.lead_id is None:
-        return
-    if result in (ResultSet.REJECTED, ResultSet.IN_DOUBT):
-        report.name_lead(result, row.lead_id)
-    # Counts are per Dag run, over all of its tries; what older runs had to tell was told by them.
-    if record is None or (row.result is not None and record.run != report.dag_run):
-        return
-    report.reply_incomplete += record.reply_incomplete
-    if record.time_mismatch:
-        report.time_mismatch += 1
-        report.name_lead("time_mismatch", row.lead_id)
-    if record.alarm:
-        report.alarms += 1
-        report.name_lead("alarm", row.lead_id)
 
 
 def _line(row: SpooledRow, record: Ending | None, result: ResultSet, reason: str | None) -> Line:

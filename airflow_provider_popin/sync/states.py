@@ -212,7 +212,7 @@ def _booking_in_doubt(record: Record, event: Settled, effects: Effects) -> None:
     if event.answer is Answer.NOT_SENT:
         # A resend that never left is not the one that is allowed.
         record.resends = max(0, record.resends - 1)
-    doubt(record, event.reason, event.run, effects)
+    doubt(record, event.reason, event.run, effects, anew=event.answer is Answer.UNKNOWN)
 
 
 def _late_success(record: Record, event: Settled, effects: Effects) -> bool:
@@ -271,7 +271,7 @@ def _expired(record: Record, event: Expired, effects: Effects, now: float) -> bo
         return False
     if record.booking_state == BookingState.SENDING:
         if not ends_attempt(record, Answer.UNKNOWN, None, effects, now):
-            doubt(record, "no_outcome_recorded", record.run, effects)
+            doubt(record, "no_outcome_recorded", record.run, effects, anew=True)
         return True
     if record.capture_state == CaptureState.SENDING:
         record.capture_state = CaptureState.IN_DOUBT

@@ -38,15 +38,18 @@ def settle(record: Record, reason: str | None) -> None:
     record.change += 1
 
 
-def doubt(record: Record, reason: str | None, run: str | None, effects: Effects) -> None:
+def doubt(
+    record: Record, reason: str | None, run: str | None, effects: Effects, *, anew: bool = False
+) -> None:
     """Nobody knows whether the call exists.
 
     :param reason: why not
     :param run: the Dag run that made the doubt, if it is a new one
+    :param anew: another answer was lost, so that the doubt is this run's, though it was in doubt before
     :param effects: gets a note
     """
     record.booking_state = BookingState.IN_DOUBT
-    if not record.booking_doubted:
+    if anew or not record.booking_doubted:
         record.doubt_run = run
     record.booking_doubted = True
     record.evidence_slot = None

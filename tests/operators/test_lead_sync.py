@@ -18,6 +18,7 @@ from airflow_provider_popin.operators import lead_sync
 from airflow_provider_popin.operators.lead_sync import PopinLeadSyncOperator
 from airflow_provider_popin.sandbox.server import SandboxServer
 from tests import airflow_runs
+from tests.conftest import API_KEY, SELLER_TOKEN
 from tests.operators.support import tries
 from tests.privacy import find_personal_data, register_personal
 
@@ -361,6 +362,24 @@ class TestFailures:
         assert state(run_dag(dag)) == "failed"
         assert "is behind a run" in output()
         assert len(popin.bookings()) == 2
+
+    @pytest.mark.parametrize("wrong", [{"password": ""}, {"extra": {"default_region": "nowhere"}}])
+    def test_a_run_after_one_that_a_wrong_connection_ended(
+        self,
+        popin: SandboxServer,
+        run_dag: Run,
+        set_connection: Callable[..., None],
+        wrong: dict[str, Any],
+    ) -> None:
+        """It sent nothing: nobody has to say that the ledger, which does not know the source, is meant."""
+        name = f"lead_sync_wrong_connection_{next(iter(wrong))}"
+        right = {"conn_type": "popin", "host": popin.url, "login": SELLER_TOKEN, "password": API_KEY}
+        dag = make_dag(name, leads=ROWS, popin_conn_id="popin_other")
+        set_connection("popin_other", **right | wrong)
+        assert state(run_dag(dag)) == "failed"
+        set_connection("popin_other", **right)
+
+        assert counts(run_dag(dag)) == BOOKED
 
     def test_a_real_run_after_a_dry_run_and_after_one_that_failed_early(
         self, popin: SandboxServer, run_dag: Run, tmp_path: Path

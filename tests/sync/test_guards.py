@@ -69,7 +69,7 @@ class TestRegistration:
 
     def test_another_account_is_refused(self, ledger: Ledger) -> None:
         guard(ledger)
-        with pytest.raises(LedgerGuardError, match="under another Popin account") as caught:
+        with pytest.raises(LedgerGuardError, match="under the Popin account") as caught:
             guard(ledger, account="another shop")
         assert "`account` on the connection" in str(caught.value)
         assert INIT in str(caught.value)
@@ -104,7 +104,7 @@ class TestRegistration:
         monkeypatch.setattr(guards, "_known", lambda *told: looks.pop() if looks else look(*told))
         with ledger.write() as connection:
             guards.register(connection, account="another shop", source=SOURCE, lead_id_column="Id")
-        with pytest.raises(LedgerGuardError, match="under another Popin account"):
+        with pytest.raises(LedgerGuardError, match="under the Popin account"):
             guard(ledger)
         assert registered(ledger) == [(SOURCE, "another shop", "Id")]
 

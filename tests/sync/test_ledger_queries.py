@@ -243,7 +243,8 @@ class TestRuns:
             )
         with ledger.read() as connection:
             assert ledger_queries.count_in_doubt(connection, ACCOUNT, SOURCE) == 2
-            assert ledger_queries.count_in_doubt(connection, ACCOUNT, SOURCE, RUN) == 1
+            told = ledger_queries.troubles(connection, ACCOUNT, SOURCE, RUN, OWNER, 10)
+            assert told.in_doubt == (1, ["L1"])
             assert ledger_queries.count_in_doubt(connection, ACCOUNT, "another source") == 0
 
     def test_every_run_moves_the_sequence_on_and_keeps_its_report(self, ledger: Ledger) -> None:

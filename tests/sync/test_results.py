@@ -12,11 +12,11 @@ from airflow_provider_popin.sync import ledger_queries
 from airflow_provider_popin.sync.admission import ResultSet, Situation
 from airflow_provider_popin.sync.events import Answer, Record, Settled, Step
 from airflow_provider_popin.sync.ledger import Ledger
-from airflow_provider_popin.sync.report import Report, summary_line
+from airflow_provider_popin.sync.report import NAMED_LEADS, Report, summary_line
 from airflow_provider_popin.sync.results import call_time, write_results
 from airflow_provider_popin.sync.settings import SyncSettings
 from airflow_provider_popin.sync.spool import Spool, SpooledRow
-from tests.sync.ledgers import ACCOUNT, OWNER, RUN, SLOT, TIME, apply, lead_in, settled
+from tests.sync.ledgers import ACCOUNT, OWNER, RUN, SLOT, SOURCE, TIME, apply, lead_in, settled
 
 NOW = Situation(dag_run=RUN, books=True, resend=False, owner=OWNER, live_owners=frozenset())
 ENDS = ["booked", "rejected", "unassigned", "in_doubt", "captured", "sending", "planned"]
@@ -153,17 +153,15 @@ class TestCounts:
     def test_flags_are_counted_and_their_leads_named(self, ledger: Ledger) -> None:
         key = lead_in(ledger, "sending")
         apply(ledger, replace(settled(key, Answer.SUCCESS), time_mismatch=True, incomplete=True))
-        _, report = finish([open_row(1, "L1", key)], ledger)
+        report = told(ledger)
         assert (report.time_mismatch, report.reply_incomplete, report.alarms) == (1, 1, 0)
         assert report.leads == {"time_mismatch": ["L1"]}
 
     def test_another_try_of_the_run_tells_it_again_and_another_run_does_not(self, ledger: Ledger) -> None:
         key = lead_in(ledger, "sending")
         apply(ledger, replace(settled(key, Answer.SUCCESS), time_mismatch=True))
-        second_try = open_row(1, "L1", key, result="booked")
-        assert finish([second_try], ledger)[1].time_mismatch == 1
-        next_run = open_row(1, "L1", key, result="skipped", reason="already_booked")
-        assert finish([next_run], ledger, report=a_report(dag_run="next"))[1].time_mismatch == 0
+        assert told(ledger, owner="second try").time_mismatch == 1
+        assert told(ledger, dag_run="next").time_mismatch == 0
 
     def test_an_alarm_is_told(self, ledger: Ledger) -> None:
         from tests.sync.ledgers import not_booked
@@ -171,15 +169,30 @@ class TestCounts:
         key = lead_in(ledger, "in_doubt")
         apply(ledger, not_booked(key))
         apply(ledger, settled(key, Answer.SUCCESS))
-        _, report = finish([open_row(1, "L1", key)], ledger)
-        assert report.alarms == 1
+        report = told(ledger)
+        assert (report.alarms, report.in_doubt_this_run) == (1, 1)
         assert report.leads == {"in_doubt": ["L1"], "alarm": ["L1"]}
+
+    def test_what_an_earlier_try_left_under_way_counts_as_in_doubt(self, ledger: Ledger) -> None:
+        lead_in(ledger, "sending")
+        assert told(ledger).in_doubt_this_run == 0
+        report = told(ledger, owner="second try")
+        assert (report.in_doubt_this_run, report.leads) == (1, {"in_doubt": ["L1"]})
+        assert told(ledger, owner="somebody", dag_run="next").in_doubt_this_run == 0
 
     def test_at_most_ten_leads_are_named(self) -> None:
         report = a_report()
         for number in range(30):
             report.name_lead("rejected", f"L{number}")
         assert report.leads == {"rejected": [f"L{number}" for number in range(10)]}
+
+
+def told(ledger: Ledger, *, dag_run: str = RUN, owner: str = OWNER) -> Report:
+    """A report that took over what the ledger says of a Dag run."""
+    report = a_report(dag_run=dag_run)
+    with ledger.read() as connection:
+        report.tell(ledger_queries.troubles(connection, ACCOUNT, SOURCE, dag_run, owner, NAMED_LEADS))
+    return report
 
 
 def problems(report: Report, **settings: Any) -> list[str]:

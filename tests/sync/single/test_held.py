@@ -101,7 +101,7 @@ class TestHeld:
         with pytest.raises(LedgerGuardError, match="this task ran before"):
             book_one(ledger=ledger, config=config, booking=booking, run=RUN, prior=Prior(earlier_try=True))
         book_one(ledger=ledger, config=config, booking=booking, run=RUN)
-        with pytest.raises(LedgerGuardError, match="another Popin account"):
+        with pytest.raises(LedgerGuardError, match="under the Popin account"):
             book_one(ledger=ledger, config=replace(config, account="other"), booking=booking, run=RUN)
         assert schedules(sandbox) == 1
 
