@@ -81,7 +81,15 @@ def list_in_doubt(ledger: Ledger, source: str | None = None) -> list[dict[str, o
 
 
 def resolve(
-    ledger: Ledger, *, source: str, lead_id: str, generation: int | None, outcome: str, who: str, why: str
+    ledger: Ledger,
+    *,
+    source: str,
+    lead_id: str,
+    generation: int | None,
+    outcome: str,
+    who: str,
+    why: str,
+    seen: str | None = None,
 ) -> dict[str, object]:
     """End the doubt about a booking.
 
@@ -90,8 +98,9 @@ def resolve(
         lead
     :param who: recorded as given
     :param why: recorded with personal data replaced
+    :param seen: ``version`` of the record that the person was shown; None if they were shown none
     :return: the lead as it is now
-    :raises NoSuchLeadError: no such booking in doubt, or several
+    :raises NoSuchLeadError: no such booking in doubt, or several, or it changed since it was seen
     """
     if outcome not in OUTCOMES:
         raise ValueError(f"outcome must be one of {', '.join(OUTCOMES)}")
@@ -107,13 +116,30 @@ def resolve(
         if len(rows) != 1:
             raise NoSuchLeadError(_not_one(len(rows), source, lead_id))
         row = rows[0]
+        records = locked_as_seen(connection, row[0], seen)
         event = Resolved(row[0], OUTCOMES[outcome], who[:255], redact_text(why))
-        if not all(ledger.apply(connection, row[-2], [event])):
+        if not all(ledger.apply(connection, row[-2], [event], records)):
             raise NoSuchLeadError(_not_one(0, source, lead_id))
         if not OUTCOMES[outcome]:
             # The lead is to be booked again, and its row may lie behind the watermark.
             watermark_store.rewind(connection, source)
         return _told(locked(connection, [row[0]])[row[0]], account=row[-2], source=source)
+
+
+def locked_as_seen(connection: Connection, key: int, seen: str | None) -> dict[int, Record]:
+    """Lock a record that a person decides about.
+
+    :param connection: from :meth:`~airflow_provider_popin.sync.ledger.Ledger.write`
+    :param key: id of the record
+    :param seen: ``version`` of the record that the person was shown; None takes any
+    :return: the record by its id; empty if it is gone
+    :raises NoSuchLeadError: it changed since: there may be another call, or one more, to decide about
+    """
+    records = locked(connection, [key])
+    for record in records.values():
+        if seen not in (None, record.version):
+            raise NoSuchLeadError(f"lead {record.lead_id!r} has changed since it was shown: look again")
+    return records
 
 
 def forget(ledger: Ledger, *, source: str, lead_id: str | None = None, rejected: bool = False) -> int:

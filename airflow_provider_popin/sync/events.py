@@ -89,6 +89,11 @@ class Record:
     evidence_slot: int | None = None
     confirmed_at: float | None = None
 
+    @property
+    def version(self) -> str:
+        """Tells one state of the record from the next. Text: a form carries it there and back unchanged."""
+        return repr(self.updated_at)
+
     def values(self) -> tuple[Any, ...]:
         """What it holds now, field by field; ``dataclasses.astuple`` takes fifty times as long (measured)."""
         return _values(self)

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from airflow_provider_popin.client.redaction import redact_text
 from airflow_provider_popin.sync import event_tables as tables
 from airflow_provider_popin.sync import schema
-from airflow_provider_popin.sync.admin import NoSuchLeadError
+from airflow_provider_popin.sync.admin import NoSuchLeadError, locked_as_seen
 from airflow_provider_popin.sync.errors import SyncError
 from airflow_provider_popin.sync.event_tables import EventStatus
 from airflow_provider_popin.sync.events import AlarmCleared
@@ -50,7 +50,14 @@ def dismiss_event(ledger: Ledger, event_id: int, who: str, why: str) -> EventVie
 
 
 def clear_alarm(
-    ledger: Ledger, source: str, lead_id: str, generation: int | None, who: str, why: str
+    ledger: Ledger,
+    source: str,
+    lead_id: str,
+    generation: int | None,
+    who: str,
+    why: str,
+    *,
+    seen: str | None = None,
 ) -> LeadView:
     """Say that a double-booking alarm was dealt with. A lead in doubt is resolved instead (``resolve``).
 
@@ -60,8 +67,10 @@ def clear_alarm(
     :param generation: None for the only one with an alarm.
     :param who: recorded as given.
     :param why: recorded with personal data replaced.
+    :param seen: ``version`` of the lead that the person was shown; None if they were shown none.
     :return: the lead as it is now.
-    :raises NoSuchLeadError: no such lead with an alarm, several, or its booking is in doubt or under way.
+    :raises NoSuchLeadError: no such lead with an alarm, several, its booking is in doubt or under way, or it
+        changed since it was seen.
     """
     with ledger.write() as connection:
         query = sa.select(_leads.id, _leads.account).where(
@@ -74,7 +83,9 @@ def clear_alarm(
             problem = f"{len(rows)} alarms: name the generation" if rows else "no alarm"
             raise NoSuchLeadError(f"lead {lead_id!r} of {source!r} has {problem}")
         key, account = rows[0]
-        if not all(ledger.apply(connection, account, [AlarmCleared(key, who[:255], redact_text(why))])):
+        records = locked_as_seen(connection, key, seen)
+        event = AlarmCleared(key, who[:255], redact_text(why))
+        if not all(ledger.apply(connection, account, [event], records)):
             raise NoSuchLeadError(
                 f"lead {lead_id!r} of {source!r} is in doubt or being sent: say whether the call exists "
                 "(`in-doubt resolve`), that ends its alarm too"

@@ -99,6 +99,11 @@ class LeadView:
     notes: Sequence[Note] = ()
     events: Sequence[EventView] = ()
 
+    @property
+    def version(self) -> str:
+        """The same as that of the lead's record, see ``sync.events.Record``."""
+        return repr(self.updated_at)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attention:

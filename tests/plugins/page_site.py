@@ -160,11 +160,11 @@ def deliver(ledger: Ledger, key: int) -> None:
     process_waiting(ledger)
 
 
-def token_in(html: str) -> str:
-    """Return the token of the form in a page."""
-    found = re.search(r'name="token" value="([^"]+)"', html)
-    assert found, "no form"
-    return found[1]
+def hidden_in(html: str) -> dict[str, str]:
+    """Return the hidden fields of the form in a page."""
+    found = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)">', html))
+    assert "token" in found, "no form"
+    return found
 
 
 def numbers_in(html: str, table: str) -> list[dict[str, int]]:

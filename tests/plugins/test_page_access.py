@@ -3,21 +3,35 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import pytest
 import requests
 from airflow.configuration import conf
 
 from airflow_provider_popin.plugins.page import forgery
+from airflow_provider_popin.sync.events import Answer, Evidence
+from airflow_provider_popin.sync.ledger import Ledger
 from airflow_provider_popin.webhooks import queries
-from tests.plugins.page_site import DOUBT, Site, token_in
-from tests.sync.ledgers import SOURCE
+from tests.plugins.page_site import DOUBT, Site, hidden_in
+from tests.sync.ledgers import (
+    SLOT,
+    SOURCE,
+    apply,
+    booking_intent,
+    claim,
+    not_booked,
+    planned,
+    record,
+    settled,
+)
 
 PAGES = ("", "doubts", "alarms", "unmatched", "runs", "lead?lead_id=L-open", "dismiss?event=1")
 FILES = ("static/page.css", "static/page.js", "static/theme.js", "static/icon.svg", "static/vendor/chart.js")
 RESOLVE = f"resolve?source={SOURCE}&lead_id={DOUBT}&generation=1"
 CLEAR = f"clear?source={SOURCE}&lead_id=L-alarm&generation=1"
 DISMISS = "dismiss?event=1"
+DAY = 86_400
 
 
 def form(token: str, **fields: str) -> dict[str, str]:
@@ -157,32 +171,32 @@ def test_a_logged_in_bearer_token_reads_too(site: Site) -> None:
 
 def test_resolve_shows_what_would_follow_first(site: Site) -> None:
     with site.session() as ada:
-        token = token_in(ada.get(site.url + RESOLVE).text)
-        asked = ada.post(site.url + RESOLVE, data=form(token, confirmed="", outcome="not-booked"))
+        hidden = hidden_in(ada.get(site.url + RESOLVE).text)
+        asked = ada.post(site.url + RESOLVE, data=form(**hidden, confirmed="", outcome="not-booked"))
         assert asked.status_code == 200
         assert "this customer gets two" in asked.text
         assert site.state(DOUBT) == "in_doubt"
         for fields in ({"outcome": ""}, {"outcome": "perhaps"}, {"why": " "}):
-            again = ada.post(site.url + RESOLVE, data=form(token, **fields))
+            again = ada.post(site.url + RESOLVE, data=form(**hidden, **fields))
             assert again.status_code == 422
             assert 'role="alert"' in again.text
-        done = ada.post(site.url + RESOLVE, data=form(token, outcome="not-booked"))
+        done = ada.post(site.url + RESOLVE, data=hidden_in(asked.text))
         assert "Recorded as not booked" in done.text
         assert site.state(DOUBT) == "waiting"
-        late = ada.post(site.url + RESOLVE, data=form(token))
+        late = ada.post(site.url + RESOLVE, data=form(**hidden))
         assert (late.status_code, "was faster" in late.text) == (409, True)
     assert site.history(DOUBT)[-1][:2] == ("resolved_not_booked", "Ada Admin")
 
 
 def test_alarms_are_cleared_and_events_dismissed(site: Site) -> None:
     with site.session("op", "Olga Op") as olga:
-        token = token_in(olga.get(site.url + CLEAR).text)
+        hidden = hidden_in(olga.get(site.url + CLEAR).text)
         for path in (CLEAR, DISMISS):
-            assert olga.post(site.url + path, data=form(token, why="")).status_code == 422
-        assert "The alarm is cleared" in olga.post(site.url + CLEAR, data=form(token)).text
-        assert "The event is dismissed" in olga.post(site.url + DISMISS, data=form(token)).text
-        assert olga.post(site.url + CLEAR, data=form(token)).status_code == 409
-        assert olga.post(site.url + DISMISS, data=form(token)).status_code == 404
+            assert olga.post(site.url + path, data=form(**hidden, why="")).status_code == 422
+        assert "The alarm is cleared" in olga.post(site.url + CLEAR, data=form(**hidden)).text
+        assert "The event is dismissed" in olga.post(site.url + DISMISS, data=form(**hidden)).text
+        assert olga.post(site.url + CLEAR, data=form(**hidden)).status_code == 409
+        assert olga.post(site.url + DISMISS, data=form(**hidden)).status_code == 404
         assert "There is no alarm any more" in olga.get(site.url + CLEAR).text
     assert site.rows("SELECT count(*) FROM popin_leads WHERE alarm") == [(0,)]
     assert site.rows("SELECT status, closed_by FROM popin_events") == [("dismissed", "Olga Op")]
@@ -202,10 +216,80 @@ def test_somebody_is_faster_between_a_look_and_the_action(
     monkeypatch.setattr(queries, "unmatched", lambda *_, **__: events)
     with site.session() as ada:
         for path in (RESOLVE, CLEAR, DISMISS):
-            assert ada.post(site.url + path, data=form(fresh_token())).status_code == 200
-            second = ada.post(site.url + path, data=form(fresh_token(), outcome="not-booked"))
+            hidden = hidden_in(ada.get(site.url + path).text)
+            assert ada.post(site.url + path, data=form(**hidden)).status_code == 200
+            second = ada.post(site.url + path, data=form(**hidden, outcome="not-booked"))
             assert (second.status_code, "was faster" in second.text) == (409, True)
     assert site.state(DOUBT) == "booked"
+
+
+def doubt_another_call(ledger: Ledger, key: int) -> None:
+    """Somebody resolves a doubt, and the answer to the next run's request for another time is lost too."""
+    attempt, slot = record(ledger, key).attempt, record(ledger, key).slot_start or 0
+    apply(ledger, not_booked(key), claim(key, attempt))
+    apply(ledger, planned(key, attempt, slot=slot + DAY), booking_intent(key, attempt))
+    apply(ledger, settled(key, Answer.UNKNOWN, attempt + 1))
+    assert (record(ledger, key).booking_state, record(ledger, key).slot_start) == ("in_doubt", slot + DAY)
+
+
+def tell_of_a_call(ledger: Ledger, key: int) -> None:
+    """A webhook raises an alarm: it names a call that the ledger did not book."""
+    apply(ledger, Evidence(key, SLOT + DAY, "Mon, 18 Mar 2030 11:30 PM", "Asia/Kolkata", "event 7"))
+    assert record(ledger, key).alarm
+
+
+@pytest.mark.parametrize("change", [doubt_another_call, tell_of_a_call])
+def test_a_doubt_ends_only_as_it_was_shown(site: Site, change: Callable[[Ledger, int], None]) -> None:
+    [[key]] = site.rows(f"SELECT id FROM popin_leads WHERE lead_id = '{DOUBT}'")
+    assert isinstance(key, int)
+    with site.session() as ada:
+        hidden = hidden_in(ada.get(site.url + RESOLVE).text)
+        asked = ada.post(site.url + RESOLVE, data=form(**hidden, confirmed="", outcome="not-booked"))
+        change(site.ledger, key)
+        for fields in (hidden_in(asked.text), form(**hidden, confirmed=""), form(**hidden, why="")):
+            late = ada.post(site.url + RESOLVE, data=fields)
+            assert (late.status_code, "was faster" in late.text) == (409, True)
+        assert site.state(DOUBT) == "in_doubt"
+        # Who looks again may decide.
+        hidden = hidden_in(ada.get(site.url + RESOLVE).text)
+        assert "Recorded as booked" in ada.post(site.url + RESOLVE, data=form(**hidden)).text
+
+
+def test_an_alarm_is_cleared_only_as_it_was_shown(site: Site) -> None:
+    [[key]] = site.rows("SELECT id FROM popin_leads WHERE lead_id = 'L-alarm'")
+    assert isinstance(key, int)
+    with site.session() as ada:
+        hidden = hidden_in(ada.get(site.url + CLEAR).text)
+        tell_of_a_call(site.ledger, key)
+        late = ada.post(site.url + CLEAR, data=form(**hidden))
+        assert (late.status_code, "was faster" in late.text) == (409, True)
+        assert record(site.ledger, key).alarm
+        hidden = hidden_in(ada.get(site.url + CLEAR).text)
+        assert "The alarm is cleared" in ada.post(site.url + CLEAR, data=form(**hidden)).text
+
+
+@pytest.mark.parametrize(("path", "lead_id"), [(RESOLVE, DOUBT), (CLEAR, "L-alarm")])
+def test_a_lead_that_changes_while_a_form_is_being_read_is_left_alone(
+    site: Site, monkeypatch: pytest.MonkeyPatch, path: str, lead_id: str
+) -> None:
+    before = queries.lead_history(site.ledger, SOURCE, lead_id)
+    monkeypatch.setattr(queries, "lead_history", lambda *_: before)
+    with site.session() as ada:
+        hidden = hidden_in(ada.get(site.url + path).text)
+        tell_of_a_call(site.ledger, before[0].id)
+        late = ada.post(site.url + path, data=form(**hidden))
+    assert (late.status_code, "was faster" in late.text) == (409, True)
+    assert record(site.ledger, before[0].id).alarm
+    assert site.state(lead_id) == before[0].booking
+
+
+def test_a_form_that_does_not_say_what_was_shown_decides_nothing(site: Site) -> None:
+    with site.session() as ada:
+        for path in (RESOLVE, CLEAR):
+            for seen in ({}, {"seen": ""}, {"seen": "nan"}):
+                assert ada.post(site.url + path, data=form(fresh_token(), **seen)).status_code == 409
+    assert site.state(DOUBT) == "in_doubt"
+    assert site.rows("SELECT count(*) FROM popin_leads WHERE alarm") == [(1,)]
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from airflow.utils.session import create_session
 from airflow_provider_popin.plugins.page import ledgers
 from airflow_provider_popin.sync.ledger import Ledger
 from tests.conftest import API_KEY, SELLER_TOKEN
-from tests.plugins.page_site import CONN_ID, LEDGER_CONN_ID, Site, connect, token_in
+from tests.plugins.page_site import CONN_ID, LEDGER_CONN_ID, Site, connect, hidden_in
 from tests.plugins.test_page_access import RESOLVE, form
 
 SetConnection = Callable[..., None]
@@ -143,11 +143,11 @@ def test_one_of_several_ledgers(site: Site, second: Path) -> None:
 def test_an_action_goes_to_the_ledger_of_its_form(site: Site, second: Path) -> None:
     with site.session() as ada:
         page = ada.get(f"{site.url}{RESOLVE}&connection={CONN_ID}")
-        token = token_in(page.text)
-        assert ada.post(f"{site.url}{RESOLVE}&connection=popin_emea", data=form(token)).status_code == 404
-        assert ada.post(f"{site.url}{RESOLVE}&connection=popin_gone", data=form(token)).status_code == 503
+        hidden = hidden_in(page.text)
+        assert ada.post(f"{site.url}{RESOLVE}&connection=popin_emea", data=form(**hidden)).status_code == 404
+        assert ada.post(f"{site.url}{RESOLVE}&connection=popin_gone", data=form(**hidden)).status_code == 503
         assert site.state("L-doubt") == "in_doubt"
-        done = ada.post(f"{site.url}{RESOLVE}&connection={CONN_ID}", data=form(token))
+        done = ada.post(f"{site.url}{RESOLVE}&connection={CONN_ID}", data=form(**hidden))
         assert f"connection={CONN_ID}" in done.url
     assert site.state("L-doubt") == "booked"
 

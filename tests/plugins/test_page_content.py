@@ -14,7 +14,7 @@ from airflow_provider_popin.webhooks.queries import LeadView, lead_history
 from airflow_provider_popin.webhooks.views import Note
 from scripts.update_chart_library import RECORD, TARGET, sha256
 from tests.plugins import deliveries
-from tests.plugins.page_site import DOUBT, Site, numbers_in, token_in
+from tests.plugins.page_site import DOUBT, Site, hidden_in, numbers_in
 from tests.plugins.test_page_browser import ALL_PAGES
 from tests.privacy import assert_no_personal_data
 from tests.sync.ledgers import SOURCE, lead_in
@@ -60,7 +60,7 @@ def test_an_id_turns_no_question_around(site: Site) -> None:
         address = {"lead_id": override, "source": SOURCE, "generation": "1"}
         shown = ada.get(site.url + "resolve", params=address)
         assert f"Is the call of lead <bdi>{override}</bdi> booked?" in shown.text
-        fields = {"token": token_in(shown.text), "outcome": "not-booked", "why": "not in the calendar"}
+        fields = hidden_in(shown.text) | {"outcome": "not-booked", "why": "not in the calendar"}
         asked = ada.post(site.url + "resolve", params=address, data=fields)
         assert f"Record lead <bdi>{override}</bdi> as not booked?" in asked.text
         assert f"<bdi>{override}</bdi>" in ada.get(site.url + "doubts").text

@@ -7,11 +7,12 @@ import sqlalchemy as sa
 
 from airflow_provider_popin.sync import admin, ledger_queries, schema
 from airflow_provider_popin.sync.admin import NoSuchLeadError
-from airflow_provider_popin.sync.events import Answer
+from airflow_provider_popin.sync.events import Answer, Evidence
 from airflow_provider_popin.sync.ledger import Ledger
 from tests.privacy import assert_no_personal_data, register_personal
 from tests.sync.ledgers import (
     ACCOUNT,
+    SLOT,
     SOURCE,
     add_lead,
     apply,
@@ -161,6 +162,16 @@ class TestResolve:
         lead_in(ledger, "in_doubt")
         with pytest.raises(ValueError, match="booked, not-booked"):
             resolve(ledger, "maybe")
+
+    def test_only_what_was_seen_is_resolved(self, ledger: Ledger) -> None:
+        key = lead_in(ledger, "in_doubt")
+        seen = record(ledger, key).version
+        tell = Evidence(key, SLOT + 3600, "Mon, 18 Mar 2030 12:30 AM", "Asia/Kolkata", "event 7")
+        assert apply(ledger, tell) == [True]
+        with pytest.raises(NoSuchLeadError, match="has changed since it was shown"):
+            resolve(ledger, seen=seen)
+        assert (record(ledger, key).booking_state, record(ledger, key).alarm) == ("in_doubt", True)
+        assert resolve(ledger, seen=record(ledger, key).version)["booking"] == "booked"
 
     def test_somebody_else_was_faster(self, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
         lead_in(ledger, "in_doubt")

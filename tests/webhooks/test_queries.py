@@ -99,6 +99,18 @@ class TestDoubtsAndAlarms:
         with pytest.raises(NoSuchLeadError, match="no alarm"):
             clear_alarm(ledger, SOURCE, "L1", None, "ann", "again")
 
+    def test_only_the_alarm_that_was_seen_is_cleared(self, ledger: Ledger) -> None:
+        key = customer_lead(ledger, "booked")
+        told(ledger, scheduled(SLOT + HOUR))
+        (lead,) = queries.alarms(ledger)
+        assert lead.version == record(ledger, key).version
+        told(ledger, scheduled(SLOT + 2 * HOUR))
+        with pytest.raises(NoSuchLeadError, match="has changed since it was shown"):
+            clear_alarm(ledger, SOURCE, "L1", 1, "ann", "because", seen=lead.version)
+        assert record(ledger, key).alarm
+        (lead,) = queries.alarms(ledger)
+        assert not clear_alarm(ledger, SOURCE, "L1", 1, "ann", "because", seen=lead.version).alarm
+
     def test_of_a_doubt_the_alarm_is_not_cleared(self, ledger: Ledger) -> None:
         customer_lead(ledger, "captured")
         told(ledger, scheduled(SLOT))

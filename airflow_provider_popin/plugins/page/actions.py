@@ -1,6 +1,7 @@
 """What a person may do here: resolve a doubt, dismiss an event, clear an alarm. Each names who and why.
 
-A GET shows what it is about and the form. To resolve takes two steps: the form, then what would follow, to be
+A GET shows what it is about and the form, which carries what was seen: nobody decides about a lead that has
+changed since. To resolve takes two steps: the form, then what would follow, to be
 confirmed; nothing of it needs a script. Only the last POST changes anything.
 """
 
@@ -47,7 +48,7 @@ def resolve(shown: Shown, sent: Sent, source: Text, lead_id: Text, generation: i
     """Say whether a call in doubt exists. Without ``confirmed=yes`` it only shows what would follow.
 
     :param shown: the ledger.
-    :param sent: ``outcome``, ``why``, ``confirmed``.
+    :param sent: ``seen``, ``outcome``, ``why``, ``confirmed``.
     :param source: of the lead.
     :param lead_id: of the lead.
     :param generation: of the lead.
@@ -55,7 +56,8 @@ def resolve(shown: Shown, sent: Sent, source: Text, lead_id: Text, generation: i
     lead = _lead(shown, source, lead_id, generation)
     outcome, why = sent.form.get("outcome", ""), _why(sent)
     context: dict[str, object] = {"lead": lead, "outcome": outcome, "why": why, "problem": None}
-    if lead.booking != "in_doubt":
+    # Also where it is in doubt anew: about another call, which the form did not show.
+    if lead.booking != "in_doubt" or lead.version != _seen(sent):
         raise RefusedError(_GONE, 409)
     if outcome not in leads.OUTCOMES or not why:
         context["problem"] = "Say whether the call exists, and how you know."
@@ -73,6 +75,7 @@ def resolve(shown: Shown, sent: Sent, source: Text, lead_id: Text, generation: i
             outcome=outcome,
             who=sent.visitor.name,
             why=why,
+            seen=_seen(sent),
         )
     except leads.NoSuchLeadError:
         raise RefusedError(_GONE, 409) from None
@@ -127,17 +130,21 @@ def clear(shown: Shown, sent: Sent, source: Text, lead_id: Text, generation: int
     """Say that an alarm was dealt with.
 
     :param shown: the ledger.
-    :param sent: ``why``.
+    :param sent: ``seen``, ``why``.
     :param source: of the lead.
     :param lead_id: of the lead.
     :param generation: of the lead.
     """
     lead, why = _lead(shown, source, lead_id, generation), _why(sent)
+    if lead.version != _seen(sent):
+        raise RefusedError(_GONE, 409)
     if not why:
         context = {"lead": lead, "problem": "Say what you did about it."}
         return render(shown.request, "clear.html", context, status=422)
     try:
-        events.clear_alarm(shown.ledger, source, lead_id, generation, sent.visitor.name, why)
+        events.clear_alarm(
+            shown.ledger, source, lead_id, generation, sent.visitor.name, why, seen=_seen(sent)
+        )
     except leads.NoSuchLeadError:
         raise RefusedError(_GONE, 409) from None
     return _done(shown, "cleared")
@@ -156,6 +163,10 @@ def _event(shown: Page, event_id: int) -> EventView:
         if found and found[0].id == event_id:
             return found[0]
     raise HTTPException(404)
+
+
+def _seen(sent: Action) -> str:
+    return sent.form.get("seen", "")
 
 
 def _why(sent: Action) -> str:
