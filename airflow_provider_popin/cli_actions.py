@@ -17,6 +17,7 @@ from airflow_provider_popin.client.errors import PopinError, PopinInputError
 from airflow_provider_popin.hooks.ledger import open_ledger, sql_engine
 from airflow_provider_popin.hooks.popin import PopinHook
 from airflow_provider_popin.sync import admin
+from airflow_provider_popin.sync.cells import clean_lead_id
 from airflow_provider_popin.sync.database import file_problem
 from airflow_provider_popin.sync.errors import LedgerError, SyncError
 from airflow_provider_popin.sync.source_name import check_source
@@ -146,13 +147,14 @@ def forget(arguments: argparse.Namespace) -> Outcome:
     """Erase a lead's data, or rejections.
 
     :param arguments: ``source``, ``lead`` or ``rejected``, ``ledger_conn_id``.
-    :raises UsageError: not exactly one of ``lead`` and ``rejected``.
+    :raises UsageError: not exactly one of ``lead`` and ``rejected``, or no lead can have this id.
     """
     if (arguments.lead is None) is not arguments.rejected:
         raise UsageError("exactly one of --lead and --rejected is needed")
+    lead_id = None if arguments.rejected else _lead_id(arguments)
     with _ledger(arguments) as ledger:
         forgotten = admin.forget(
-            ledger, source=arguments.source, lead_id=arguments.lead, rejected=arguments.rejected
+            ledger, source=arguments.source, lead_id=lead_id, rejected=arguments.rejected
         )
     return Outcome([{"source": arguments.source, "forgotten": forgotten}])
 
@@ -185,12 +187,14 @@ def resolve(arguments: argparse.Namespace) -> Outcome:
 
     :param arguments: ``source``, ``lead``, ``generation``, ``outcome``, ``why``, ``user``,
         ``ledger_conn_id``.
+    :raises UsageError: no lead can have this id, or ``why`` is blank.
     """
+    lead_id = _lead_id(arguments)
     with _ledger(arguments) as ledger:
         resolved = admin.resolve(
             ledger,
             source=arguments.source,
-            lead_id=arguments.lead,
+            lead_id=lead_id,
             generation=arguments.generation,
             outcome=arguments.outcome,
             who=arguments.user or _user(),
@@ -247,12 +251,14 @@ def clear_alarm(arguments: argparse.Namespace) -> Outcome:
     """Say that an alarm was dealt with.
 
     :param arguments: ``source``, ``lead``, ``generation``, ``why``, ``user``, ``ledger_conn_id``.
+    :raises UsageError: no lead can have this id, or ``why`` is blank.
     """
+    lead_id = _lead_id(arguments)
     with _ledger(arguments) as ledger:
         lead = webhooks_admin.clear_alarm(
             ledger,
             arguments.source,
-            arguments.lead,
+            lead_id,
             arguments.generation,
             arguments.user or _user(),
             _why(arguments),
@@ -332,6 +338,14 @@ def _look_at_ledger(conn_id: str) -> tuple[bool, str]:
             return True, f"ledger {ledger.ledger_id}"
     except expected_errors() as error:
         return False, explain(error)
+
+
+def _lead_id(arguments: argparse.Namespace) -> str:
+    """Return the id as the ledger holds it: a source or a shell may spell the same text in another way."""
+    try:
+        return clean_lead_id(arguments.lead)
+    except PopinInputError as error:
+        raise UsageError(f"--lead {error.reason}") from None
 
 
 def _why(arguments: argparse.Namespace) -> str:

@@ -216,6 +216,25 @@ class TestActing:
         assert cli.main(["ledger", "forget", "--source", "crm", "--lead", "nobody"]) == cli.PROBLEM
         assert "nobody" in capsys.readouterr().err
 
+    @pytest.mark.parametrize("spelled", ["Zoe\u0308 1", " Zo\u00eb 1 ", "\u00a0Zoe\u0308 1"])
+    def test_a_lead_is_found_however_its_id_is_spelled(
+        self, filled: Path, capsys: pytest.CaptureFixture[str], spelled: str
+    ) -> None:
+        (doubt,) = run_json(capsys, "in-doubt", "list")
+        with closing(sqlite3.connect(filled)) as connection, connection:
+            rename = "UPDATE popin_leads SET lead_id = ? WHERE lead_id = ?"
+            connection.execute(rename, ("Zo\u00eb 1", doubt["lead_id"]))
+        named = ["--source", "crm", "--lead", spelled]
+        (resolved,) = run_json(
+            capsys, "in-doubt", "resolve", *named, "--outcome", "booked", "--why", "in the calendar"
+        )
+        assert (resolved["lead_id"], resolved["booking"]) == ("Zo\u00eb 1", "booked")
+        with closing(sqlite3.connect(filled)) as connection, connection:
+            connection.execute("UPDATE popin_leads SET alarm = TRUE WHERE lead_id = ?", ("Zo\u00eb 1",))
+        (cleared,) = run_json(capsys, "alarms", "clear", *named, "--why", "one call was cancelled")
+        assert cleared["alarm"] is False
+        assert run_json(capsys, "ledger", "forget", *named) == [{"source": "crm", "forgotten": 1}]
+
     def test_the_rejected_are_forgotten(self, filled: Path, capsys: pytest.CaptureFixture[str]) -> None:
         words = ["ledger", "forget", "--source", "crm", "--rejected"]
         assert run_json(capsys, *words) == [{"source": "crm", "forgotten": 1}]
@@ -291,6 +310,21 @@ class TestMistakes:
         words = [word for pair in given.items() for word in pair]
         assert cli.main(["ledger", "forget", *words]) == cli.USAGE
         assert capsys.readouterr().err == f"error: {option} is not UTF-8\n"
+
+    @pytest.mark.parametrize(
+        ("lead", "problem"),
+        [
+            (" ", "is missing"),
+            ("L\n1", "has characters that no identity may have"),
+            ("L" * 256, "is longer than 255 characters"),
+        ],
+    )
+    @pytest.mark.parametrize("words", [RESOLVE, CLEAR, ["ledger", "forget", "--source", "crm"]])
+    def test_an_id_that_no_lead_can_have(
+        self, filled: Path, words: list[str], lead: str, problem: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert cli.main([*words, "--lead", lead]) == cli.USAGE
+        assert capsys.readouterr().err == f"error: --lead {problem}\n"
 
     @pytest.mark.parametrize("words", [["in-doubt", "resolve", "--outcome", "booked"], ["alarms", "clear"]])
     def test_a_reason_must_be_given(

@@ -113,6 +113,19 @@ def test_one_lead(site: Site) -> None:
         assert "The ledger knows no lead <bdi>X</bdi>" in ada.get(site.url + "lead?lead_id=X").text
 
 
+def test_a_lead_is_found_however_its_id_is_spelled(site: Site) -> None:
+    lead_in(site.ledger, "in_doubt", "Zo\u00eb 1", seat=77)
+    with site.session() as ada:
+        for spelled in ("Zo\u00eb 1", "Zoe\u0308 1", " Zoe\u0308 1\u00a0"):
+            found = ada.get(site.url + "lead", params={"lead_id": spelled, "source": SOURCE})
+            assert (found.status_code, "Lead <bdi>Zo\u00eb 1</bdi>" in found.text) == (200, True)
+        for unusable in ("L\n1", "L" * 256):
+            missing = ada.get(site.url + "lead", params={"lead_id": unusable})
+            assert (missing.status_code, "The ledger knows no lead" in missing.text) == (404, True)
+        empty = ada.get(site.url + "lead", params={"lead_id": " "})
+        assert (empty.status_code, "The ledger knows no lead" in empty.text) == (200, False)
+
+
 def test_days_without_leads_are_zeros() -> None:
     days = overview.by_day([DAY, replace(DAY, source="web")], date(2026, 11, 1), 3)
     assert [(day.day, counts.read) for day, counts in days] == [(1, 0), (2, 20), (3, 0)]

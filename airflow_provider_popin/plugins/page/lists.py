@@ -8,8 +8,10 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query
 from fastapi.responses import HTMLResponse
 
+from airflow_provider_popin.client.errors import PopinInputError
 from airflow_provider_popin.plugins.page.frame import Page, RowId, Text, page
 from airflow_provider_popin.plugins.page.rendering import render
+from airflow_provider_popin.sync.cells import clean_lead_id
 from airflow_provider_popin.webhooks import figures, queries
 
 STEP = 25
@@ -87,13 +89,24 @@ def lead(shown: Shown, source: Text | None = None, lead_id: Text | None = None) 
     :param lead_id: its id there.
     """
     sources = figures.sources(shown.ledger)
-    wanted = (lead_id or "").strip()
+    asked = (lead_id or "").strip()
     looked_at = [source] if source in sources else sources
     found = [
-        view for name in looked_at if wanted for view in queries.lead_history(shown.ledger, name, wanted)
+        view
+        for wanted in _identities(asked)
+        for name in looked_at
+        for view in queries.lead_history(shown.ledger, name, wanted)
     ]
-    context = {"sources": sources, "source": source, "lead_id": wanted, "leads": found}
-    return render(shown.request, "lead.html", context, status=404 if wanted and not found else 200)
+    context = {"sources": sources, "source": source, "lead_id": asked, "leads": found}
+    return render(shown.request, "lead.html", context, status=404 if asked and not found else 200)
+
+
+def _identities(asked: str) -> list[str]:
+    """The id as the ledger holds it; none where no lead can have it, as of an empty form."""
+    try:
+        return [clean_lead_id(asked)]
+    except PopinInputError:
+        return []
 
 
 def _list(
