@@ -79,7 +79,8 @@ def book_one(
 ) -> ScheduledCall:
     """Book one call, unless the ledger says that it may be booked already.
 
-    Booked before for the same time by any task: returns without sending anything.
+    Booked before for the same time by any task: returns without sending anything, or fails as that task did
+    where Popin confirmed another time.
 
     :param ledger: the ledger, shared with the bulk job
     :param config: the Popin connection
@@ -87,7 +88,8 @@ def book_one(
     :param run: which task try asks
     :param prior: what is known about earlier runs, for the guard against a lost ledger
     :return: Popin's answer; empty where the call was booked before
-    :raises LeadHeldError: in doubt, booked for another time, under way elsewhere, or another lead's customer
+    :raises LeadHeldError: in doubt, booked or confirmed for another time, under way elsewhere, or another
+        lead's customer
     :raises LedgerError: the ledger cannot be used, or must not be
     :raises PopinError: the classes of :mod:`~airflow_provider_popin.client.errors`
     """
@@ -118,11 +120,7 @@ class _Booker:
         if not isinstance(outcome.value, ScheduledCall):
             raise error_for(outcome, job.request(self._config.postal_code_field))
         if settled.time_mismatch:
-            raise LeadHeldError(
-                f"{self._who()} is booked, but Popin confirmed another time than {job.slot.time}: look the "
-                "call up in Popin's dashboard",
-                retry=False,
-            )
+            raise self._booked_for_another_time()
         return outcome.value
 
     def _prepare(self, connection: Connection, prior: Prior) -> BookingJob | None:
@@ -142,7 +140,10 @@ class _Booker:
         self._refuse_foreign_customer(connection)
         family = self._known(connection)
         start = int(booking.slot.start.timestamp())
-        if any(r.booking_state == BookingState.BOOKED and r.slot_start == start for r in family):
+        booked = [r for r in family if r.booking_state == BookingState.BOOKED and r.slot_start == start]
+        if booked:
+            if all(r.time_mismatch for r in booked):
+                raise self._booked_for_another_time()
             return None
         for each in family:
             # Also an older generation: a new one waits until it is known whether the older has its call.
@@ -167,6 +168,13 @@ class _Booker:
             agent=booking.agent,
             native=booking.native,
             url=booking.url,
+        )
+
+    def _booked_for_another_time(self) -> LeadHeldError:
+        return LeadHeldError(
+            f"{self._who()} is booked, but Popin confirmed another time than {self._booking.slot.time}: look "
+            "the call up in Popin's dashboard",
+            retry=False,
         )
 
     def _refuse_foreign_customer(self, connection: Connection) -> None:

@@ -159,6 +159,28 @@ def test_a_booking_in_doubt_is_held_and_the_command_to_resolve_it_is_named(
     assert "ledger connection 'popin_ledger'" in text
 
 
+def test_a_booking_that_was_confirmed_for_another_time_fails_again_when_it_is_cleared(
+    run_dag: Callable[..., Any],
+    sandbox: SandboxServer,
+    customer_id: str,
+    slot: Slot,
+    ledger_conn_id: str,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    sandbox.set_faults("schedule:wrong_time")
+    dag = with_ledger("ledger_mismatch", customer_id, slot, **QUICK)
+    run = run_dag(dag)
+    assert (states(run), tries(run)) == ({"book": "failed"}, {"book": 1})
+
+    sandbox.set_faults()
+    output(capfd, caplog)
+    caplog.clear()
+    assert run_again(dag, run, "book") == "failed"
+    assert len(sandbox.requests(endpoint="schedule")) == len(sandbox.bookings()) == 1
+    assert "confirmed another time" in output(capfd, caplog)
+
+
 def test_a_webhook_ends_the_doubt_before_the_task_runs_again(
     run_dag: Callable[..., Any], sandbox: SandboxServer, customer_id: str, slot: Slot, ledger_conn_id: str
 ) -> None:

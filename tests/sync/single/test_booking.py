@@ -18,6 +18,7 @@ from airflow_provider_popin.client.errors import (
 from airflow_provider_popin.sandbox.server import SandboxServer
 from airflow_provider_popin.sync import admin, ledger_queries
 from airflow_provider_popin.sync.errors import LeadHeldError
+from airflow_provider_popin.sync.events import Answer
 from airflow_provider_popin.sync.ledger import Ledger
 from airflow_provider_popin.sync.single import SingleBooking, book_one
 from tests.conftest import API_KEY
@@ -26,11 +27,14 @@ from tests.sync.ledgers import (
     SOURCE,
     add_lead,
     apply,
+    booking_intent,
     capture_intent,
     captured,
     dump,
+    planned,
     record,
     seats,
+    settled,
 )
 from tests.sync.single.support import EMAIL, NAME, PHONE, RUN, Book, later, schedules, state
 
@@ -87,6 +91,24 @@ class TestBooked:
         assert not caught.value.retry
         assert state(ledger) == ("captured", "booked")
         assert record(ledger, 1).time_mismatch
+        with pytest.raises(LeadHeldError) as again:
+            book()
+        assert (str(again.value), again.value.retry) == (str(caught.value), False)
+        assert schedules(sandbox) == 1
+
+    def test_a_higher_generation_that_has_the_asked_time_is_booked(
+        self, ledger: Ledger, booking: SingleBooking, book: Book, sandbox: SandboxServer
+    ) -> None:
+        sandbox.set_faults("schedule:wrong_time@1")
+        with pytest.raises(LeadHeldError, match="confirmed another time"):
+            book()
+        key = add_lead(ledger, generation=2)
+        start = int(booking.slot.start.timestamp())
+        apply(ledger, capture_intent(key), captured(key, customer_id=booking.customer_id))
+        apply(ledger, planned(key, slot=start, seat=2), booking_intent(key))
+        apply(ledger, settled(key, Answer.SUCCESS, slot=start))
+        assert book().time is None
+        assert schedules(sandbox) == 1
 
     def test_nothing_personal_is_kept(self, ledger: Ledger, book: Book) -> None:
         book()
