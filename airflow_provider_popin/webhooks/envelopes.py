@@ -14,7 +14,7 @@ from datetime import datetime
 
 from airflow_provider_popin.client.redaction import HIDDEN
 from airflow_provider_popin.webhooks.events import KINDS, CallEvent, EventKind, customer_id_of
-from airflow_provider_popin.webhooks.payloads import redact_payload, safe_event_name
+from airflow_provider_popin.webhooks.payloads import redact_payload, redact_webhook, safe_event_name
 
 # Instants outside of these years are no instants: above all, they may be phone numbers.
 _EARLIEST, _LATEST = 1_420_000_000.0, 2_500_000_000.0  # 2014 to 2049
@@ -63,7 +63,7 @@ def parse_event(body: bytes) -> CallEvent:
         occurred_at=_instant(payload.get("timestamp")),
         scheduled_local=_scheduled(properties),
         properties=redact_payload(properties),
-        payload=redact_payload(payload),
+        payload=redact_webhook(payload),
     )
 
 

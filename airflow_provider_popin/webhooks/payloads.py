@@ -2,8 +2,9 @@
 
 By list, not by search: only values of fields that are known to be harmless, in the form that they should
 have, are kept. Of every other text the words of ordinary service messages remain
-(``client.redaction``) and no digit; of other numbers those that are too short for a phone number. Keys are
-kept, because they tell what Popin has begun to send, unless they look personal themselves.
+(``client.redaction``) and no digit, and nothing under a field that is a person's, because some names are
+ordinary words; of other numbers those that are too short for a phone number. Keys are kept, because they tell
+what Popin has begun to send, unless they look personal themselves.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ _INSTANT = re.compile(
     r"20[0-9]{2}-[01][0-9]-[0-3][0-9][T ][0-2][0-9]:[0-5][0-9](?::[0-5][0-9])?(?:Z|[+-][01][0-9]:[0-5][0-9])?"
 )
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_EVENT = re.compile(r"[a-z][a-z0-9_]{0,63}")
+_EVENT = re.compile(r"popin_[a-z0-9_]{1,57}")
+_PERSONS = frozenset({"agent", "agents", "customer", "customers", "user", "users"})
+_OF_A_PERSON = ("name", "mail", "phone", "mobile")
 
 
 def _matches(pattern: re.Pattern[str]) -> Callable[[object], bool]:
@@ -47,10 +50,9 @@ def _is_duration(value: object) -> bool:
     return isinstance(value, int | float) and 0 <= value < 100_000
 
 
-# By name of the field, wherever it stands: the forms in which its value is kept as it is.
+# By name of the field, wherever it stands, the forms in which its value is kept as it is.
 _HARMLESS: Mapping[str, Callable[[object], bool]] = {
     "call_duration": _is_duration,
-    "event": lambda value: isinstance(value, str) and safe_event_name(value) == value,
     "participant": lambda value: value in ("user", "agent"),
     "rating": _is_short_number,
     "scheduled_date": _matches(_DATE),
@@ -67,11 +69,24 @@ def redact_payload(payload: Mapping[str, object]) -> dict[str, object]:
 
     :param payload: what ``json.loads`` returns, with text keys.
     """
-    return _Redaction().mapping(payload, 0)
+    return _Redaction().mapping(payload, 0, of_person=False)
+
+
+def redact_webhook(payload: Mapping[str, object]) -> dict[str, object]:
+    """Redact a whole webhook: as :func:`redact_payload`, and its ``event`` keeps a name like Popin's.
+
+    :param payload: what ``json.loads`` returns, with text keys.
+    """
+    told = redact_payload(payload)
+    if isinstance(name := payload.get("event"), str) and "event" in told:
+        told["event"] = safe_event_name(name)
+    return told
 
 
 def safe_event_name(name: str) -> str:
     """An event's name as it may be stored and shown; ``***`` where it does not look like one of Popin's.
+
+    All of theirs begin with ``popin_`` (grade P).
 
     :param name: as received.
     """
@@ -86,17 +101,17 @@ class _Redaction:
     def __init__(self) -> None:
         self._left = MAX_VALUES
 
-    def mapping(self, values: Mapping[str, object], depth: int) -> dict[str, object]:
+    def mapping(self, values: Mapping[str, object], depth: int, *, of_person: bool) -> dict[str, object]:
         told: dict[str, object] = {}
         for key, value in values.items():
             if self._left <= 0:
                 told[HIDDEN] = "too much"
                 break
             shown = key if _is_harmless_key(key) else _unlike(HIDDEN, told)
-            told[shown] = self.value(value, depth + 1, key=shown)
+            told[shown] = self.value(value, depth + 1, key=shown, of_person=of_person or _is_persons(key))
         return told
 
-    def value(self, value: object, depth: int, *, key: str | None) -> object:
+    def value(self, value: object, depth: int, *, key: str | None, of_person: bool) -> object:
         self._left -= 1
         if value is None or isinstance(value, bool):
             return value
@@ -104,28 +119,33 @@ class _Redaction:
         if is_harmless is not None and is_harmless(value):
             return value
         if isinstance(value, str):
-            return _DIGITS.sub(HIDDEN, redact_text(value))
+            return HIDDEN if of_person else _DIGITS.sub(HIDDEN, redact_text(value))
         if isinstance(value, Mapping | list) and depth >= MAX_DEPTH:
             return HIDDEN
         if isinstance(value, Mapping):
-            return self.mapping(value, depth)
+            return self.mapping(value, depth, of_person=of_person)
         if isinstance(value, list):
-            return self._items(value, depth)
+            return self._items(value, depth, of_person=of_person)
         # In a list, short numbers may be the digits of a long one.
         return value if key is not None and _is_short_number(value) else HIDDEN
 
-    def _items(self, values: list[object], depth: int) -> list[object]:
+    def _items(self, values: list[object], depth: int, *, of_person: bool) -> list[object]:
         told: list[object] = []
         for value in values:
             if self._left <= 0:
                 told.append("too much")
                 break
-            told.append(self.value(value, depth + 1, key=None))
+            told.append(self.value(value, depth + 1, key=None, of_person=of_person))
         return told
 
 
 def _is_harmless_key(key: str) -> bool:
     return _KEY.fullmatch(key) is not None and _count_digits(key) <= 3
+
+
+def _is_persons(key: str) -> bool:
+    folded = key.casefold()
+    return folded in _PERSONS or any(word in folded for word in _OF_A_PERSON)
 
 
 def _count_digits(text: str) -> int:

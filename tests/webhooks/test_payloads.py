@@ -8,7 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_popin.webhooks.payloads import MAX_VALUES, redact_payload, safe_event_name
+from airflow_provider_popin.webhooks.payloads import (
+    MAX_VALUES,
+    redact_payload,
+    redact_webhook,
+    safe_event_name,
+)
 from tests.privacy import assert_no_personal_data
 
 PHONE = "7000012345"
@@ -73,6 +78,28 @@ def test_what_is_hidden(key: str, value: object) -> None:
     assert not any(char.isdigit() for char in str(told))
 
 
+@pytest.mark.parametrize(
+    "key",
+    ["customer_name", "agentName", "email", "full_phone_number", "mobile_no", "agent", "user", "Customer"],
+)
+@pytest.mark.parametrize("value", ["booked", "Call", ["busy"], {"first": "free", "more": [{"x": "code"}]}])
+def test_no_text_of_a_person_is_kept(key: str, value: object) -> None:
+    """Anybody may be named like an ordinary word."""
+    told = str(redact_payload({key: value}))
+    assert "***" in told
+    assert not any(word in told for word in ("booked", "Call", "busy", "free", "code"))
+
+
+def test_an_event_is_named_at_the_top_only() -> None:
+    inner = {"event": "popin_asha_example", "meta": {"event": "asha_example"}}
+    told = redact_webhook({"event": "popin_call_missed", "properties": inner})
+    assert told == {
+        "event": "popin_call_missed",
+        "properties": {"event": "popin_***", "meta": {"event": "***"}},
+    }
+    assert redact_webhook({"event": "asha_example"}) == {"event": "***"}
+
+
 def test_the_shape_stays() -> None:
     payload = {"meta": {"a": {"b": ["Zelrath", {"c": "Ostrek"}, 1]}, "ok": True}}
     assert redact_payload(payload) == {"meta": {"a": {"b": ["***", {"c": "***"}, "***"]}, "ok": True}}
@@ -107,7 +134,16 @@ def test_depth_and_size_are_bounded() -> None:
 
 @pytest.mark.parametrize(
     ("name", "expected"),
-    [("popin_call_missed", "popin_call_missed"), ("popin_2", "popin_2"), ("p1234", "***"), ("Popin", "***")],
+    [
+        ("popin_call_missed", "popin_call_missed"),
+        ("popin_2", "popin_2"),
+        ("p1234", "***"),
+        ("Popin", "***"),
+        ("asha_example", "***"),
+        ("popin_", "***"),
+        ("popin_1234", "***"),
+        ("popin_" + "x" * 58, "***"),
+    ],
 )
 def test_names_of_events(name: str, expected: str) -> None:
     assert safe_event_name(name) == expected
