@@ -66,10 +66,13 @@ class WebhookConnection:
 def read_webhook_connection(conn_id: str) -> WebhookConnection | None:
     """Read one connection. Blocking.
 
-    :param conn_id: any text.
+    :param conn_id: any text. A connection of the environment has the id that :func:`listed_conn_ids` names.
     :return: None where there is no usable connection of type ``popin`` with this id.
     :raises ConnectionsUnavailableError: Airflow's database or the secrets backend did not answer.
     """
+    if conn_id != conn_id.lower() and _ENVIRONMENT_PREFIX + conn_id.upper() in os.environ:
+        # Airflow finds it under any capitalization: one connection would answer, and store, under many ids.
+        return None
     try:
         connection = BaseHook.get_connection(conn_id)
         if connection.conn_type != _CONN_TYPE:

@@ -201,7 +201,9 @@ def make_app() -> FastAPI:
     receiver = Receiver()
     return FastAPI(
         title="Popin webhooks",
-        routes=[Route("/{conn_id}", receiver.receive, methods=["POST"])],
+        routes=[Route(path, receiver.receive, methods=["POST"]) for path in ("/{conn_id}", "/{conn_id}/")],
+        # A redirect would be built from whatever host the sender names, and before any key is looked at.
+        redirect_slashes=False,
         lifespan=receiver.lifespan,
         # Strangers reach it: there is nothing to read here.
         openapi_url=None,

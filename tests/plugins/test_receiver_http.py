@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import requests
@@ -64,6 +65,29 @@ class TestKeys:
         assert len({answer.content for answer in answers}) == 1
         assert len({tuple(sorted(set(answer.headers) - {"date"})) for answer in answers}) == 1
         assert min(answer.elapsed.total_seconds() for answer in answers) >= receiver.REFUSAL_SECONDS * 0.9
+
+    def test_a_slash_at_the_end_changes_nothing(self, api_server: str, url: str) -> None:
+        assert deliver(f"{url}/", missed_call()).status_code == 200
+        refused = [deliver(f"{url}/", missed_call(), "wrong")]
+        refused.append(deliver(f"{address(api_server, fresh_id())}/", missed_call()))
+        assert [answer.status_code for answer in refused] == [401, 401]
+        assert not any(answer.history for answer in refused)
+
+    def test_nobody_is_sent_elsewhere(self, url: str) -> None:
+        path = urlsplit(url).path
+        for address_of_nothing in (f"{path}/", f"{path}//", f"{path}/more/"):
+            request = (
+                f"POST {address_of_nothing} HTTP/1.1\r\nHost: elsewhere.example\r\nConnection: close\r\n\r\n"
+            )
+            answer = exchange(url, request.encode())
+            assert status_of(answer) in (401, 404)
+            assert b"elsewhere" not in answer
+
+    def test_an_id_of_the_environment_answers_as_it_is_listed_only(self, api_server: str, url: str) -> None:
+        conn_id = url.rpartition("/")[2]
+        for other in (conn_id.upper(), conn_id.capitalize()):
+            assert deliver(address(api_server, other), missed_call()).status_code == 401
+        assert deliver(url, missed_call()).status_code == 200
 
     def test_two_keys_are_no_key(self, url: str) -> None:
         twice = HEAD + b"X-API-KEY: " + KEY.encode() + b"\r\nContent-Length: 2\r\n\r\n{}"
