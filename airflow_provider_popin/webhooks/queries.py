@@ -42,7 +42,7 @@ __all__ = [
     "unmatched",
 ]
 
-# Of one lead or customer; whoever has more is no lead of ours.
+# Of one customer, the newest: what was told last is what a person decides by.
 MAX_EVENTS = 50
 _NO_CUSTOMER = "no_customer"
 
@@ -212,7 +212,8 @@ def _views(connection: Connection, query: Any) -> list[LeadView]:
             customers.setdefault(row.account, set()).add(row.customer_id)
     told = _events_of(connection, customers)
     return [
-        lead_view(row, notes.get(row.id, []), told.get((row.account, row.customer_id), [])) for row in rows
+        lead_view(row, notes.get(row.id, []), *told.get((row.account, row.customer_id), ([], 0)))
+        for row in rows
     ]
 
 
@@ -229,13 +230,22 @@ def _notes(connection: Connection, leads: Sequence[int]) -> dict[int, list[Note]
 
 def _events_of(
     connection: Connection, customers: Mapping[str, set[str]]
-) -> dict[tuple[str, str | None], list[EventView]]:
-    found: dict[tuple[str, str | None], list[EventView]] = {}
+) -> dict[tuple[str, str | None], tuple[list[EventView], int]]:
+    """The newest events of each customer, the oldest of them first, and how many came before them."""
+    found: dict[tuple[str, str | None], tuple[list[EventView], int]] = {}
     for account, ids in customers.items():
         for chunk in chunks(sorted(ids)):
-            query = _select_events().where(_events.account == account, _events.customer_id.in_(chunk))
-            for row in connection.execute(query.order_by(_events.id)):
-                of_customer = found.setdefault((account, row.customer_id), [])
-                if len(of_customer) < MAX_EVENTS:
-                    of_customer.append(event_view(row))
+            of_chunk = (_events.account == account, _events.customer_id.in_(chunk))
+            counts = sa.select(_events.customer_id, sa.func.count()).where(*of_chunk)
+            counted = {row[0]: row[1] for row in connection.execute(counts.group_by(_events.customer_id))}
+            place = sa.func.row_number().over(partition_by=_events.customer_id, order_by=_events.id.desc())
+            ranked = sa.select(_events.id, place.label("place")).where(*of_chunk).subquery()
+            newest = sa.select(ranked.c.id).where(ranked.c.place <= MAX_EVENTS)
+            views: dict[str, list[EventView]] = {}
+            for row in connection.execute(
+                _select_events().where(_events.id.in_(newest)).order_by(_events.id)
+            ):
+                views.setdefault(row.customer_id, []).append(event_view(row))
+            for customer, of_customer in views.items():
+                found[account, customer] = (of_customer, counted[customer] - len(of_customer))
     return found

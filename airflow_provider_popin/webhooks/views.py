@@ -71,8 +71,9 @@ class LeadView:
     :param confirmed_at: when a webhook said that the booking exists.
     :param created_at: when the ledger first heard of the lead.
     :param notes: oldest first.
-    :param events: of this lead; for a doubt all events of the same customer, the evidence at hand. Oldest
-        first, at most 50.
+    :param events: of this lead; for a doubt all events of the same customer, the evidence at hand. The
+        newest 50, oldest first.
+    :param earlier_events: how many there were before those.
     """
 
     id: int
@@ -98,6 +99,7 @@ class LeadView:
     updated_at: float
     notes: Sequence[Note] = ()
     events: Sequence[EventView] = ()
+    earlier_events: int = 0
 
     @property
     def version(self) -> str:
@@ -134,13 +136,14 @@ class OutcomeView:
     told_at: float
 
 
-def lead_view(row: Any, notes: Sequence[Note], told: Sequence[EventView]) -> LeadView:
+def lead_view(row: Any, notes: Sequence[Note], told: Sequence[EventView], earlier: int) -> LeadView:
     """Make a view of a row.
 
     :param row: the columns of a record, then ``account``, ``source``, ``outcome``, ``outcome_at`` and
         ``created_at``.
     :param notes: of the lead.
     :param told: of its customer.
+    :param earlier: how many more its customer has.
     """
     record = Record(*row[: len(schema.record_columns)])
     return LeadView(
@@ -167,6 +170,7 @@ def lead_view(row: Any, notes: Sequence[Note], told: Sequence[EventView]) -> Lea
         updated_at=record.updated_at,
         notes=notes,
         events=told,
+        earlier_events=earlier,
     )
 
 

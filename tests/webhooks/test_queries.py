@@ -80,7 +80,10 @@ class TestDoubtsAndAlarms:
         monkeypatch.setattr(queries, "MAX_EVENTS", 3)
         customer_lead(ledger, "in_doubt")
         told(ledger, *(body("popin_call_rated", rating=number) for number in range(5)))
-        assert len(queries.in_doubt(ledger)[0].events) == 3
+        (lead,) = queries.in_doubt(ledger)
+        properties = [event.payload["properties"] for event in lead.events]
+        assert [one["rating"] for one in properties if isinstance(one, dict)] == [2, 3, 4]
+        assert lead.earlier_events == 2
 
     def test_alarms_and_how_they_are_cleared(self, ledger: Ledger) -> None:
         key = customer_lead(ledger, "booked")
