@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final, Protocol
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.openlineage.facet import Dataset
@@ -18,8 +17,6 @@ if TYPE_CHECKING:
     from airflow_provider_popin.sync.report import Report
 
 log = logging.getLogger(__name__)
-
-_LOCAL: Final = ("", "file")
 
 
 class LeadSyncLike(Protocol):
@@ -126,12 +123,16 @@ def _tables(sql: str, conn_id: str) -> list[Dataset]:
 def _file(path: str) -> Dataset:
     from airflow.providers.common.compat.openlineage.facet import Dataset
 
-    parts = urlsplit(path)
-    if parts.scheme in _LOCAL:
-        return Dataset(namespace="file", name=parts.path)
+    # Not taken for a URL: in the path of a file, # and ? are ordinary characters.
+    scheme, is_url, rest = path.partition("://")
+    if not is_url:
+        return Dataset(namespace="file", name=path)
+    bucket, _, name = rest.partition("/")
+    if scheme == "file":
+        return Dataset(namespace="file", name=f"/{name}")
     # In front of an @ Airflow writes a connection id.
-    bucket = parts.netloc.rpartition("@")[2]
-    return Dataset(namespace=f"{parts.scheme}://{bucket}", name=parts.path.lstrip("/"))
+    bucket = bucket.rpartition("@")[2]
+    return Dataset(namespace=f"{scheme}://{bucket}", name=name.lstrip("/"))
 
 
 def _source(operator: LeadSyncLike) -> Dataset:

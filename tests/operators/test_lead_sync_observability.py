@@ -199,7 +199,10 @@ class TestLineage:
             ("/data/leads.csv", ("file", "/data/leads.csv")),
             ("file:///data/leads.csv.gz", ("file", "/data/leads.csv.gz")),
             ("s3://bucket/in/leads.jsonl", ("s3://bucket", "in/leads.jsonl")),
+            ("/data/leads#1.csv", ("file", "/data/leads#1.csv")),
+            ("/data/50%?.csv", ("file", "/data/50%?.csv")),
             ("s3://aws_default@bucket/leads.csv", ("s3://bucket", "leads.csv")),
+            ("s3://aws_default@bucket/leads#1.csv", ("s3://bucket", "leads#1.csv")),
             ("gs://bucket/leads.csv", ("gs://bucket", "leads.csv")),
         ],
     )
