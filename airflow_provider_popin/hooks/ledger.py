@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowException, BaseHook, Connection, conf
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 # Executors whose tasks all run on one machine, and so see one file.
 _LOCAL_EXECUTORS = frozenset({"LocalExecutor", "SequentialExecutor", "DebugExecutor"})
+# A Postgres server that answers at all does so within this time; libpq itself would wait for ever.
+CONNECT_SECONDS = 5
 
 
 def open_ledger(ledger_conn_id: str) -> Ledger:
@@ -37,7 +40,8 @@ def sql_engine(conn_id: str) -> Engine:
     """Return an SQLAlchemy engine, 1.4 or 2.x, for the database of a connection.
 
     Both versions behave alike (``future``), and no statement's values get into an error text
-    (``hide_parameters``): they may be personal.
+    (``hide_parameters``): they may be personal. Postgres has :data:`CONNECT_SECONDS` to accept a connection,
+    unless the extras say ``connect_timeout``; that limits no statement, however long it runs.
 
     :param conn_id: id of a connection whose hook is a ``DbApiHook``.
     :raises PopinConfigError: the connection is of no SQL database, or its SQLite path is ambiguous.
@@ -60,8 +64,12 @@ def sql_engine(conn_id: str) -> Engine:
     if connection.conn_type == "postgres" and connection.extra_dejson:
         if connection.extra_dejson.get("cursor"):
             raise _config_error(conn_id, "cursor", "must not be set: rows are read by position here")
+        # The hook's own copy, which no other hook sees.
+        hook.connection.extra = json.dumps({"connect_timeout": CONNECT_SECONDS} | connection.extra_dejson)
         # The hook's URL leaves out sslmode, options and what else the extras say; its connections do not.
         kwargs["creator"] = hook.get_conn
+    elif connection.conn_type == "postgres":
+        kwargs["connect_args"] = {"connect_timeout": CONNECT_SECONDS}
     engine: Engine = hook.get_sqlalchemy_engine(engine_kwargs=kwargs)
     return engine
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import socket
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +12,7 @@ import pytest
 import sqlalchemy as sa
 
 from airflow_provider_popin.client.errors import PopinConfigError
+from airflow_provider_popin.hooks import ledger
 from airflow_provider_popin.hooks.ledger import open_ledger, sql_engine
 from airflow_provider_popin.sync.errors import LedgerError
 
@@ -87,6 +91,37 @@ def test_a_postgres_engine_takes_the_driver_of_its_sqlalchemy(set_connection: Ca
     assert engine.dialect.name == "postgresql"
     assert engine.driver == ("psycopg2" if sa.__version__.startswith("1.") else "psycopg")
     engine.dispose()
+
+
+@pytest.mark.parametrize("extra", [None, {"sslmode": "disable"}])
+def test_a_postgres_server_that_never_answers_is_not_waited_for(
+    set_connection: Callable[..., None], monkeypatch: pytest.MonkeyPatch, extra: dict[str, object] | None
+) -> None:
+    monkeypatch.setattr(ledger, "CONNECT_SECONDS", 2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        fields = {"host": "127.0.0.1", "port": silent.getsockname()[1], "login": "u", "schema": "db"}
+        set_connection("pg", conn_type="postgres", password="pg-secret", **fields, extra=extra)
+        engine = sql_engine("pg")
+        # Without the limit the test itself would wait: it ends the conversation after a while.
+        hang_up = threading.Timer(8.0, silent.close)
+        hang_up.start()
+        started = time.monotonic()
+        with pytest.raises(sa.exc.OperationalError):
+            engine.connect()
+        hang_up.cancel()
+        assert time.monotonic() - started < 6.0
+
+
+def test_a_limit_of_the_connection_itself_counts(set_connection: Callable[..., None]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        fields = {"host": "127.0.0.1", "port": silent.getsockname()[1], "login": "u", "schema": "db"}
+        set_connection(
+            "pg", conn_type="postgres", password="pg-secret", **fields, extra={"connect_timeout": 2}
+        )
+        started = time.monotonic()
+        with pytest.raises(sa.exc.OperationalError):
+            sql_engine("pg").connect()
+        assert time.monotonic() - started < 4.5
 
 
 @pytest.mark.parametrize(
