@@ -15,35 +15,36 @@ MAX_CHARACTERS = 200
 HIDDEN = "***"
 
 # As services write errors, and people a reason: "seen in the dashboard". No words that are common given or
-# family names (mark, will, may, long, page, field, post, more, rich, day): they would let a name pass. A few
-# that are rare ones stay (call, date, code, free): without them, errors say nothing.
+# family names (mark, will, may, long, page, post, rich, day): they would let a name pass. A few that are rare
+# ones stay (field, key, call, date): without them, errors say nothing.
 _WORDS = """
-    a about above accept accepted access account active address after again against agent agents all allowed
-    already also an and another answered any api appointment are array as asked at attempt attempts
-    authenticated authentication authorized availability available back bad be because been before began
-    begin being below between blocked body booked booking bookings boolean both busy but by calendar call
-    called calls campaign cancelled cannot capture captured change character characters check checked choose
-    closed code column confirmed confirms conflict connection contact contain contains content could country
-    create created credentials crm custom customer customers dashboard database date dates deleted denied
-    detail details did different digit digits disabled does domain double doubled down duplicate duration
-    during each either email empty enabled enter entity equal error errors event exceed exceeded exceeds
-    exception exist existing exists expected expired external failed failure false few file for forbidden
-    format found free from full future gateway given greater group has have hour hours id if in inactive
-    incorrect input integer internal into invalid is it item its late least less limit limits list live
-    locked login looked looks lookup maintenance malformed many match matches maximum message method minimum
-    minute minutes missing mobile month must name native need needs new next no none not now null number
-    numbers object occupied occurred of off on one only open operation optional or other out outside own
-    parameter parameters past pending permission permitted phone pin pincode please popin postal present
-    problem processed processing product profile prohibited property provide provided queue rate reached
-    record register registered reject rejected request requested requests require required reserved resource
-    resubmit retry route routing same saw schedule scheduled scheduling second seconds seen selected seller
-    sent server service session should shown shows size slot slots some something sorry spoke start started
-    status string submit submitted success successful successfully such support supported sure taken
-    temporarily text than that the their them then there these they this time timed timeout times timezone
-    to today token told tomorrow too try trying twice type unable unauthenticated unauthorized unavailable
-    unexpected unique unknown unprocessable unsupported up url use used user users valid validate validation
-    value values verified version video wait was we week were when where which while with within without
-    wrong year yet you your zip zone
+    a about above accept accepted access account active address after again against agent agents all
+    allowed already also an and another answered any api appointment are array as asked at attempt
+    attempts authenticated authentication authorized availability available back bad be because been
+    before began begin being below between blank blocked body book booked booking bookings boolean both
+    busy but by calendar call called calls campaign can cancelled cannot capture captured change character
+    characters check checked choose closed code column confirmed confirms conflict connection contact
+    contain contains content could country create created credentials crm custom customer customers
+    dashboard database date dates deleted denied detail details did different digit digits disabled does
+    domain double doubled down duplicate duration during each either email empty enabled enter entity
+    equal error errors event exceed exceeded exceeds exception exist existing exists expected expired
+    external failed failure false few field fields file for forbidden format found free from full future
+    gateway given greater group has have hour hours id if in inactive incorrect input integer internal
+    into invalid is it item its key keys last late least less limit limits link list live locked login
+    looked looks lookup made maintenance malformed many match matches max maximum message method minimum
+    minute minutes missing mobile month more must name native need needs new next no none not now null
+    number numbers object occupied occurred of off on one only open operation optional or other out
+    outside own parameter parameters past pending permission permitted phone pin pincode please popin
+    postal present problem processed processing product profile prohibited property provide provided queue
+    rate reached read record register registered reject rejected request requested requests require
+    required reserved resource resubmit retry route routing same saw schedule scheduled scheduling second
+    seconds seen selected seller sent server service session should shown shows size slot slots some
+    something sorry spoke start started status store string submit submitted success successful
+    successfully such support supported sure taken temporarily text than that the their them then there
+    these they this time timed timeout times timezone to today token told tomorrow too try trying twice
+    type unable unauthenticated unauthorized unavailable unexpected unique unknown unprocessable
+    unsupported up url use used user users valid validate validation value values verified version video
+    wait was we week were when where which while with within without wrong year yet you your zip zone
 """
 VOCABULARY = frozenset(_WORDS.split())
 # Short words are names elsewhere (Do, No, An, In, He), so a capital lets them pass only as the first word of
