@@ -28,6 +28,8 @@ from airflow_provider_popin.sync.errors import LedgerError, LedgerRolledBackErro
 SQLITE_BUSY_SECONDS = 30
 # An execution option: a transaction that only reads.
 READ_ONLY = "popin_read_only"
+# In the notes of a SQLite connection: which file it has open.
+_FILE = "popin_file"
 # By Postgres's SQLSTATE: a deadlock; a conflict with another transaction; a prepared statement that a pooler
 # has lost, or mistaken for another (none, one of that name already, other parameters).
 _ROLLED_BACK = frozenset({"40P01", "40001", "26000", "42P05", "08P01"})
@@ -159,10 +161,27 @@ def _switched_to_write_ahead(connection: Any) -> str:
 
 
 def _begin_sqlite(connection: Connection) -> None:
+    file = _sqlite_file(connection.engine)
+    assert file is not None
+    known, found = connection.info.get(_FILE), _identity_of(file)
+    if known not in (None, found):
+        # What is written to a deleted file is there for whoever has it open, and gone with them.
+        connection.invalidate()
+        raise LedgerUnreachableError(f"the ledger's file {file} was deleted or replaced while it was in use")
     read_only = connection.get_execution_options().get(READ_ONLY, False)
     # A transaction that reads first and writes later is "locked" at once, whatever the busy timeout.
     with record_sql.driver_cursor(connection) as cursor:
         cursor.execute("BEGIN" if read_only else "BEGIN IMMEDIATE")
+    if known is None and (found := found or _identity_of(file)) is not None:
+        connection.info[_FILE] = found
+
+
+def _identity_of(file: Path) -> tuple[int, int] | None:
+    try:
+        status = os.stat(file)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _durable_postgres(connection: Any, _record: object) -> None:

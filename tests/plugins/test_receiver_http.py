@@ -12,8 +12,10 @@ from urllib.parse import urlsplit
 
 import pytest
 import requests
+import sqlalchemy as sa
 
 from airflow_provider_popin.plugins import admission, receiver
+from airflow_provider_popin.sync.ledger import Ledger
 from tests.plugins.deliveries import KEY, address, deliver, exchange, fresh_id, missed_call, set_up
 from tests.postgres import empty_schema
 
@@ -252,6 +254,24 @@ class TestLedgerTrouble:
         assert deliver(url, missed_call()).status_code == 503
         set_connection(ledger_conn_id, **ledger)
         assert deliver(url, missed_call()).status_code == 503
+
+
+def test_what_is_answered_with_200_is_in_a_ledger_that_was_replaced(url: str, tmp_path: Path) -> None:
+    """The old file is open still: it takes everything, and nobody will ever see it again."""
+    assert deliver(url, missed_call(1)).status_code == 200
+    (file,) = tmp_path.glob("*.db")
+    for each in tmp_path.glob("*.db*"):
+        each.unlink()
+    engine = sa.create_engine(f"sqlite:///{file}", future=True)
+    ledger = Ledger.open(engine)
+
+    answers = [deliver(url, missed_call(10 + number)).status_code for number in range(6)]
+
+    with ledger.read() as connection:
+        kept = connection.exec_driver_sql("SELECT count(*) FROM popin_events").scalar_one()
+    engine.dispose()
+    assert set(answers) == {200, 503}
+    assert kept == answers.count(200)
 
 
 @pytest.mark.postgres

@@ -356,6 +356,28 @@ class TestTrouble:
         assert record(ledger, key).booking_state == "planned"
         assert apply(ledger, booking_intent(key)) == [True]
 
+    @pytest.mark.parametrize("how", ["deleted", "replaced"])
+    def test_a_file_that_is_deleted_or_replaced_while_it_is_in_use(
+        self, sqlite_database: Database, tmp_path: Path, how: str
+    ) -> None:
+        """Else everything would seem to be written, into a file that nobody can open any more."""
+        ledger = Ledger.open(sqlite_database.engine())
+        kept = ledger.connect()
+        with ledger.write(kept):
+            pass
+        for file in tmp_path.glob("ledger.db*"):
+            file.unlink()
+        if how == "replaced":
+            Ledger.open(sqlite_database.engine())
+
+        with pytest.raises(LedgerUnreachableError, match="deleted or replaced"), ledger.write(kept):
+            pass
+        kept.close()
+        ledger.engine.dispose()
+
+        if how == "replaced":
+            assert record(ledger, add_lead(ledger, "L2")).lead_id == "L2"
+
     def test_a_read_only_file(self, sqlite_database: Database, tmp_path: Path, engines: MakeEngine) -> None:
         key = lead_in(Ledger.open(sqlite_database.engine()), "booked")
         read_only = f"sqlite:///file:{tmp_path}/ledger.db?mode=ro&uri=true"
