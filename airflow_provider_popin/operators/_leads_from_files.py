@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from airflow.providers.common.compat.sdk import AirflowException
 
-from airflow_provider_popin.client.errors import PopinInputError
+from airflow_provider_popin.operators.templated import argument_error
 from airflow_provider_popin.sync.unreadable import Unreadable, UnreadableRow
 
 if TYPE_CHECKING:
@@ -61,11 +61,13 @@ def check_path(path: object) -> None:
     if path is None:
         return
     if not isinstance(path, str):
-        raise _bad_path("must be text or a pathlib.Path")
+        raise argument_error("path", "must be text or a pathlib.Path")
     if not _bare_name(path).endswith((*_CSV, *_JSON_LINES)):
-        raise _bad_path(f"must end in .csv, .jsonl or .ndjson, or one of them and .gz, not be {path!r}")
+        raise argument_error(
+            "path", f"must end in .csv, .jsonl or .ndjson, or one of them and .gz, not be {path!r}"
+        )
     if "://" not in path and not path.startswith("/"):
-        raise _bad_path(f"must be absolute or a URL such as s3://bucket/leads.csv, not {path!r}")
+        raise argument_error("path", f"must be absolute or a URL such as s3://bucket/leads.csv, not {path!r}")
 
 
 def leads_from_file(path: ObjectStoragePath) -> Generator[Mapping[str, object]]:
@@ -248,7 +250,3 @@ def _unzipped(stream: ByteStream, name: str) -> ByteStream:
 
 def _bare_name(path: str) -> str:
     return path.lower().removesuffix(".gz")
-
-
-def _bad_path(problem: str) -> PopinInputError:
-    return PopinInputError(problem, code="argument_invalid", field="path")

@@ -12,9 +12,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from airflow_provider_popin.client.errors import PopinInputError
 from airflow_provider_popin.operators._object_storage import cannot_write
-from airflow_provider_popin.operators.templated import optional_text
+from airflow_provider_popin.operators.templated import argument_error, optional_text
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import ObjectStoragePath
@@ -33,10 +32,8 @@ def check_folder(value: object) -> str | None:
     """
     folder = optional_text(value, "results_path")
     if folder is not None and "://" not in folder and not folder.startswith("/"):
-        raise PopinInputError(
-            f"must be absolute or a URL such as s3://bucket/folder, not {folder!r}",
-            code="argument_invalid",
-            field="results_path",
+        raise argument_error(
+            "results_path", f"must be absolute or a URL such as s3://bucket/folder, not {folder!r}"
         )
     return folder
 

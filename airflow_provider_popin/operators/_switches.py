@@ -6,8 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from airflow_provider_popin.client.errors import PopinInputError
-from airflow_provider_popin.operators.templated import given
+from airflow_provider_popin.operators.templated import argument_error, given
 
 _TRUE: Final = frozenset({"true", "t", "yes", "y", "on", "1"})
 _FALSE: Final = frozenset({"false", "f", "no", "n", "off", "0"})
@@ -27,7 +26,7 @@ def read_dry_run(value: object) -> bool:
             return text in _TRUE
     elif isinstance(value, int) and value in (0, 1):
         return bool(value)
-    raise _bad("dry_run", "must be true or false")
+    raise argument_error("dry_run", "must be true or false")
 
 
 def read_limit(value: object) -> int | None:
@@ -44,7 +43,7 @@ def read_limit(value: object) -> int | None:
         number = int(value)
     if isinstance(number, int) and not isinstance(number, bool) and 0 <= number < 10**18:
         return number
-    raise _bad("limit", "must be a whole number, or empty")
+    raise argument_error("limit", "must be a whole number, or empty")
 
 
 def check_sql(value: object) -> None:
@@ -54,7 +53,7 @@ def check_sql(value: object) -> None:
     :raises PopinInputError: it is no text, or empty.
     """
     if value is not None and not (isinstance(value, str) and value.strip()):
-        raise _bad("sql", "must be the text of one statement, or the name of a .sql file")
+        raise argument_error("sql", "must be the text of one statement, or the name of a .sql file")
 
 
 def read_parameters(value: object) -> Mapping[str, object] | Sequence[object] | None:
@@ -66,10 +65,6 @@ def read_parameters(value: object) -> Mapping[str, object] | Sequence[object] | 
     value = given(value)
     if value is None or isinstance(value, (Mapping, list, tuple)):
         return value
-    raise _bad(
+    raise argument_error(
         "parameters", "must be a mapping, a list or a tuple, which a template gives in native Dags only"
     )
-
-
-def _bad(field: str, problem: str) -> PopinInputError:
-    return PopinInputError(problem, code="argument_invalid", field=field)

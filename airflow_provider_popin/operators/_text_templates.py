@@ -7,10 +7,14 @@ loses its ``+`` and is another person's, the lead ids ``1_000`` and ``1000`` are
 from __future__ import annotations
 
 from collections.abc import Iterable
-from copy import copy
 from typing import TYPE_CHECKING, Any
 
 from jinja2.nativetypes import NativeEnvironment
+
+try:
+    from airflow.sdk.definitions.context import render_template_to_string
+except ImportError:  # Airflow 2
+    from airflow.utils.helpers import render_template_to_string  # type: ignore[no-redef]
 
 if TYPE_CHECKING:
     import jinja2
@@ -51,14 +55,6 @@ class TextTemplates(_Operator):
         super()._do_render_template_fields(parent, as_text, context, jinja_env, seen_oids)
 
     def _render(self, template: jinja2.Template, context: Any, dag: Any = None) -> Any:
-        environment = template.environment
-        if isinstance(environment, NativeEnvironment):
+        if isinstance(template.environment, NativeEnvironment):
             return super()._render(template, context, dag)
-        # As Airflow does it: rendering through `Template.render` would ask for every value of the context.
-        values = copy(context)
-        values.update((name, value) for name, value in template.globals.items() if name not in values)
-        scope = environment.context_class(environment, values, template.name, template.blocks)
-        try:
-            return "".join(template.root_render_func(scope))
-        except Exception:  # noqa: BLE001 - Jinja raises it again, with the place in the template
-            environment.handle_exception()
+        return render_template_to_string(template, context)

@@ -8,8 +8,7 @@ from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from airflow_provider_popin.client.errors import PopinInputError
-from airflow_provider_popin.operators.templated import is_literal
+from airflow_provider_popin.operators.templated import argument_error, is_literal
 from airflow_provider_popin.sync.watermark_settings import WatermarkSettings
 
 if TYPE_CHECKING:
@@ -30,7 +29,7 @@ def watermark_settings(operator: PopinLeadSyncOperator) -> WatermarkSettings | N
     if column is None:
         return None
     if start is None:
-        raise _bad(
+        raise argument_error(
             "watermark_start",
             "is needed with watermark_column: the first run reads from there. A datetime, a date, a whole "
             "number or ISO 8601 text, of the type that the column has",
@@ -52,10 +51,12 @@ def check_watermark(operator: PopinLeadSyncOperator) -> None:
     if operator.watermark_column is None:
         for name in ("watermark_start", "watermark_overlap"):
             if getattr(operator, name) is not None:
-                raise _bad(name, "belongs to watermark_column, which is not given")
+                raise argument_error(name, "belongs to watermark_column, which is not given")
         return
     if operator.path is not None:
-        raise _bad("watermark_column", "needs sql or a function: a file is read as a whole in any case")
+        raise argument_error(
+            "watermark_column", "needs sql or a function: a file is read as a whole in any case"
+        )
     if operator.leads is not None:
         _check_function(operator.leads)
     if operator.sql is not None and is_literal(operator.sql) and not operator.sql.endswith(".sql"):
@@ -80,7 +81,7 @@ def with_watermark(
     _check_parameters(parameters)
     if dialect == "sqlite" and isinstance(value, date):
         kind = "2020-01-01 00:00:00" if isinstance(value, datetime) else "2020-01-01"
-        raise _bad(
+        raise argument_error(
             "watermark_start",
             f"SQLite keeps times as text: write it as the column does, for example '{kind}'",
         )
@@ -89,7 +90,7 @@ def with_watermark(
 
 def _check_statement(sql: str) -> None:
     if not _USE.search(sql):
-        raise _bad(
+        raise argument_error(
             "sql",
             "must use :watermark, for example WHERE updated_at >= :watermark (with >=, not >; for "
             ":watermark::... write CAST(:watermark AS ...)): without it, watermark_column reads everything",
@@ -98,19 +99,23 @@ def _check_statement(sql: str) -> None:
 
 def _check_parameters(parameters: object) -> None:
     if parameters and not isinstance(parameters, Mapping):
-        raise _bad("parameters", "must be a mapping, bound to :name, where there is a watermark_column")
+        raise argument_error(
+            "parameters", "must be a mapping, bound to :name, where there is a watermark_column"
+        )
     if isinstance(parameters, Mapping) and NAME in parameters:
-        raise _bad("parameters", "must not set watermark: watermark_column does")
+        raise argument_error("parameters", "must not set watermark: watermark_column does")
 
 
 def _check_function(leads: object) -> None:
     """A function that does not take the watermark would read everything, and nobody would notice."""
     if not callable(leads):
-        raise _bad("watermark_column", "needs sql or a function: what another task returns is all there is")
+        raise argument_error(
+            "watermark_column", "needs sql or a function: what another task returns is all there is"
+        )
     try:
         inspect.signature(leads).bind(None, watermark=None)
     except TypeError:
-        raise _bad(
+        raise argument_error(
             "leads", "with a watermark_column, the function is called as leads(context, watermark=...)"
         ) from None
     except ValueError:
@@ -125,7 +130,3 @@ def _what(operator: PopinLeadSyncOperator) -> str:
         if leads is not None
         else ""
     )
-
-
-def _bad(field: str, problem: str) -> PopinInputError:
-    return PopinInputError(problem, code="argument_invalid", field=field)

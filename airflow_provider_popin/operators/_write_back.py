@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from airflow_provider_popin.client.errors import PopinInputError
+from airflow_provider_popin.operators.templated import argument_error
 from airflow_provider_popin.sync.write_back import WriteBackError
 
 if TYPE_CHECKING:
@@ -30,22 +30,19 @@ def check_write_back_sql(sql: object, *, offered: Collection[str] = BINDS) -> No
         means.
     """
     if not isinstance(sql, str):
-        raise _bad("must be the text of one statement")
+        raise argument_error("write_back_sql", "must be the text of one statement")
     if cast := _BIND_BEFORE_CAST.search(sql):
-        raise _bad(f"write CAST(:{cast[1]} AS ...) for :{cast[1]}::...")
+        raise argument_error("write_back_sql", f"write CAST(:{cast[1]} AS ...) for :{cast[1]}::...")
     names = set(_BIND.findall(sql))
     if unknown := sorted(names.difference(offered)):
-        raise _bad(
+        raise argument_error(
+            "write_back_sql",
             f"uses :{', :'.join(unknown)}; offered are :{', :'.join(offered)} "
-            "(write \\: for a colon that is none of them)"
+            "(write \\: for a colon that is none of them)",
         )
     keys = [key for key in _KEYS if key in offered]
     if not names.intersection(keys):
-        raise _bad(f"must say which row it means, with :{' or :'.join(keys)}")
-
-
-def _bad(problem: str) -> PopinInputError:
-    return PopinInputError(problem, code="argument_invalid", field="write_back_sql")
+        raise argument_error("write_back_sql", f"must say which row it means, with :{' or :'.join(keys)}")
 
 
 class SqlWriteBack:

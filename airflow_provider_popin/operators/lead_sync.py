@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator, XComArg
 
 from airflow_provider_popin.client.config import region_code
-from airflow_provider_popin.client.errors import PopinError, PopinInputError
+from airflow_provider_popin.client.errors import PopinError
 from airflow_provider_popin.hooks.ledger import open_ledger, sql_engine
 from airflow_provider_popin.hooks.popin import PopinHook
 from airflow_provider_popin.operators._earlier_runs import leave_note, look_back
@@ -32,7 +32,12 @@ from airflow_provider_popin.operators._switches import (
 from airflow_provider_popin.operators._watermark import check_watermark, watermark_settings
 from airflow_provider_popin.operators._write_back import SqlWriteBack, check_write_back_sql
 from airflow_provider_popin.operators.failures import ledger_error, task_error
-from airflow_provider_popin.operators.templated import is_literal, optional_hours, optional_instant
+from airflow_provider_popin.operators.templated import (
+    argument_error,
+    is_literal,
+    optional_hours,
+    optional_instant,
+)
 from airflow_provider_popin.sync.errors import LedgerError, SyncStoppedError
 from airflow_provider_popin.sync.field_map import FieldMap
 from airflow_provider_popin.sync.settings import Prior, RunIdentity, SyncSettings
@@ -359,13 +364,15 @@ class PopinLeadSyncOperator(LineageMethods, BaseOperator):
         self._settings(None)
         if self.default_region is not None and region_code(self.default_region) is None:
             # Else every number without a country would be rejected, and its row blamed.
-            raise _bad("default_region", "must be an ISO alpha-2 region, for example IN, or None")
+            raise argument_error("default_region", "must be an ISO alpha-2 region, for example IN, or None")
         if self.field_map is not None:
             FieldMap.parse(self.field_map, steps=self.steps)
         if self.write_back_sql is not None:
             check_write_back_sql(self.write_back_sql)
             if self.write_back_conn_id is None and self.sql_conn_id is None:
-                raise _bad("write_back_conn_id", "write_back_sql needs it where there is no sql_conn_id")
+                raise argument_error(
+                    "write_back_conn_id", "write_back_sql needs it where there is no sql_conn_id"
+                )
 
     def _check_templated(self, *, rendered: bool) -> None:
         """Check the templated arguments: all of them in the task, the literal ones when the Dag is parsed."""
@@ -377,13 +384,13 @@ class PopinLeadSyncOperator(LineageMethods, BaseOperator):
     def _check_where_from(self) -> None:
         given = [name for name in ("sql", "path", "leads") if getattr(self, name) is not None]
         if len(given) != 1:
-            raise _bad(
+            raise argument_error(
                 "sql", f"exactly one of sql, path and leads is needed, not {' and '.join(given) or 'none'}"
             )
         if self.sql is not None and self.sql_conn_id is None:
-            raise _bad("sql_conn_id", "sql needs it")
+            raise argument_error("sql_conn_id", "sql needs it")
         if self.sql is None and self.parameters is not None:
-            raise _bad("parameters", "belongs to sql, which is not given")
+            raise argument_error("parameters", "belongs to sql, which is not given")
 
 
 def _identity(ti: Any) -> RunIdentity:
@@ -399,7 +406,3 @@ def _given(value: _T | None) -> _T:
     """Return an argument of which ``_check_arguments`` said that it is there."""
     assert value is not None
     return value
-
-
-def _bad(field: str, problem: str) -> PopinInputError:
-    return PopinInputError(problem, code="argument_invalid", field=field)

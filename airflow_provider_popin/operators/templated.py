@@ -31,6 +31,15 @@ def is_literal(value: object) -> bool:
     return not isinstance(value, XComArg)
 
 
+def argument_error(field: str, problem: str) -> PopinInputError:
+    """Return the error for an argument that cannot be used.
+
+    :param field: its name.
+    :param problem: what it must be.
+    """
+    return _bad(field, problem, code="argument_invalid")
+
+
 def given(value: object) -> object:
     """Return an optional argument as it is, or None if it is absent.
 

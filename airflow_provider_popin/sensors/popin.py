@@ -20,6 +20,7 @@ from airflow_provider_popin.client.windows import SlotWindow, available_slots
 from airflow_provider_popin.hooks.popin import PopinHook
 from airflow_provider_popin.operators.failures import task_error
 from airflow_provider_popin.operators.templated import (
+    argument_error,
     optional_hours,
     optional_instant,
     optional_text,
@@ -95,9 +96,7 @@ class PopinSlotAvailabilitySensor(BaseSensorOperator):
         super().__init__(**kwargs)
         if type(max_failures) is not int or max_failures < 0:
             # The trigger would count to it and never be there.
-            raise PopinInputError(
-                "must be a whole number from 0", code="argument_invalid", field="max_failures"
-            )
+            raise argument_error("max_failures", "must be a whole number from 0")
         self.popin_conn_id = popin_conn_id
         self.min_slots = min_slots
         self.earliest = earliest

@@ -106,10 +106,6 @@ class Ending(NamedTuple):
     capture_state: str
     booking_state: str
     reason: str | None
-    run: str | None
-    reply_incomplete: bool
-    time_mismatch: bool
-    alarm: bool
     slot_start: int | None
     slot_time: str | None
     slot_timezone: str | None

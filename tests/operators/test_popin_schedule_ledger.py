@@ -137,7 +137,12 @@ def test_a_first_try_that_found_no_slots_does_not_make_the_ledger_look_lost(
     assert (states(run), tries(run)) == ({"book": "success"}, {"book": 2})
 
 
-def test_a_booking_in_doubt_is_held_and_the_command_to_resolve_it_is_named(
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [("500_after_commit", "in-doubt resolve"), ("wrong_time", "confirmed another time")],
+    ids=["in doubt", "for another time"],
+)
+def test_what_a_person_must_look_up_fails_and_is_told_again_when_it_is_cleared(
     run_dag: Callable[..., Any],
     sandbox: SandboxServer,
     customer_id: str,
@@ -145,31 +150,11 @@ def test_a_booking_in_doubt_is_held_and_the_command_to_resolve_it_is_named(
     ledger_conn_id: str,
     capfd: pytest.CaptureFixture[str],
     caplog: pytest.LogCaptureFixture,
+    fault: str,
+    told: str,
 ) -> None:
-    sandbox.set_faults("schedule:500_after_commit")
-    dag = with_ledger("ledger_doubt", customer_id, slot, **QUICK)
-    run = run_dag(dag)
-    assert (states(run), tries(run)) == ({"book": "failed"}, {"book": 1})
-
-    sandbox.set_faults()
-    assert run_again(dag, run, "book") == "failed"
-    assert len(sandbox.requests(endpoint="schedule")) == 1
-    text = output(capfd, caplog)
-    assert "in-doubt resolve" in text
-    assert "ledger connection 'popin_ledger'" in text
-
-
-def test_a_booking_that_was_confirmed_for_another_time_fails_again_when_it_is_cleared(
-    run_dag: Callable[..., Any],
-    sandbox: SandboxServer,
-    customer_id: str,
-    slot: Slot,
-    ledger_conn_id: str,
-    capfd: pytest.CaptureFixture[str],
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    sandbox.set_faults("schedule:wrong_time")
-    dag = with_ledger("ledger_mismatch", customer_id, slot, **QUICK)
+    sandbox.set_faults(f"schedule:{fault}")
+    dag = with_ledger(f"ledger_{fault}", customer_id, slot, **QUICK)
     run = run_dag(dag)
     assert (states(run), tries(run)) == ({"book": "failed"}, {"book": 1})
 
@@ -178,7 +163,9 @@ def test_a_booking_that_was_confirmed_for_another_time_fails_again_when_it_is_cl
     caplog.clear()
     assert run_again(dag, run, "book") == "failed"
     assert len(sandbox.requests(endpoint="schedule")) == len(sandbox.bookings()) == 1
-    assert "confirmed another time" in output(capfd, caplog)
+    text = output(capfd, caplog)
+    assert told in text
+    assert "ledger connection 'popin_ledger'" in text
 
 
 def test_a_webhook_ends_the_doubt_before_the_task_runs_again(

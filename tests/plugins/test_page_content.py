@@ -9,6 +9,7 @@ from datetime import date
 import pytest
 
 from airflow_provider_popin.plugins.page import formats, overview, telling
+from airflow_provider_popin.webhooks import queries
 from airflow_provider_popin.webhooks.figures import FunnelDay, SlotUse
 from airflow_provider_popin.webhooks.queries import LeadView, lead_history
 from airflow_provider_popin.webhooks.views import Note
@@ -18,6 +19,7 @@ from tests.plugins.page_site import DOUBT, Site, hidden_in, numbers_in
 from tests.plugins.test_page_browser import ALL_PAGES
 from tests.privacy import assert_no_personal_data
 from tests.sync.ledgers import SOURCE, lead_in
+from tests.webhooks.deliveries import body, change, told
 
 DAY = FunnelDay(
     day=date(2026, 11, 2), source="crm", read=10, captured=9, booked=7, happened=3, missed=1, in_doubt=1,
@@ -124,6 +126,16 @@ def test_a_lead_is_found_however_its_id_is_spelled(site: Site) -> None:
             assert (missing.status_code, "The ledger knows no lead" in missing.text) == (404, True)
         empty = ada.get(site.url + "lead", params={"lead_id": " "})
         assert (empty.status_code, "The ledger knows no lead" in empty.text) == (200, False)
+
+
+def test_events_of_a_doubt_are_counted_beyond_those_that_are_read(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queries, "MAX_EVENTS", 5)
+    change(site.ledger, lead_in(site.ledger, "in_doubt", "L-many", seat=77), customer_id="OTk5OQ==")
+    told(site.ledger, *(body("popin_call_rated", 9999, rating=number) for number in range(7)))
+    with site.session() as ada:
+        assert "and 4 earlier" in ada.get(site.url + "doubts").text
 
 
 def test_days_without_leads_are_zeros() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_popin.sync import ledger_queries
+from airflow_provider_popin.sync import ledger_queries, schema
 from airflow_provider_popin.sync.admission import ResultSet, Situation
 from airflow_provider_popin.sync.events import Answer, Record, Settled, Step
 from airflow_provider_popin.sync.ledger import Ledger
@@ -172,6 +172,15 @@ class TestCounts:
         report = told(ledger)
         assert (report.alarms, report.in_doubt_this_run) == (1, 1)
         assert report.leads == {"in_doubt": ["L1"], "alarm": ["L1"]}
+
+    def test_an_alarm_is_told_by_whoever_made_the_doubt_too(self, ledger: Ledger) -> None:
+        key = lead_in(ledger, "in_doubt")
+        with ledger.write() as connection:
+            connection.execute(
+                schema.leads.update().where(schema.leads.c.id == key).values(alarm=True, run="another run")
+            )
+        assert told(ledger).alarms == 1
+        assert told(ledger, dag_run="next").alarms == 0
 
     def test_what_an_earlier_try_left_under_way_counts_as_in_doubt(self, ledger: Ledger) -> None:
         lead_in(ledger, "sending")
