@@ -129,6 +129,6 @@ def popin_connection(sandbox: SandboxServer, set_connection: Callable[..., None]
         host=sandbox.url,
         login=SELLER_TOKEN,
         password=API_KEY,
-        extra={"requests_per_second": 0, "timeout_seconds": 10},
+        extra={"requests_per_second": 0, "timeout_seconds": 30},
     )
     return "popin_default"

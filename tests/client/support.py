@@ -20,6 +20,7 @@ from airflow_provider_popin.client.models import Lead
 from airflow_provider_popin.client.protocol import build_capture, build_schedule, build_slots
 from airflow_provider_popin.client.requests_sender import RequestsSender
 from tests.client.raw_server import Peer
+from tests.waiting import PATIENCE_SECONDS
 
 NOW = datetime(2025, 9, 17, 6, 0, tzinfo=UTC)
 SLOT_TIME = "Thu, 25 Sep 2025 03:15 PM"
@@ -49,7 +50,7 @@ def a_schedule() -> Request:
 def a_config(
     base_url: str,
     *,
-    timeout_seconds: float = 5.0,
+    timeout_seconds: float = 30.0,
     proxy: str | None = None,
     verify: bool | str = True,
     seller_token: str = "tok",
@@ -93,7 +94,7 @@ def send_with_requests(
             if isinstance(step, Request):
                 exchanges.append(sender.send(step, not_after=not_after))
             else:
-                assert step.wait(5)
+                assert step.wait(PATIENCE_SECONDS)
     return exchanges
 
 
@@ -106,7 +107,7 @@ async def _send_all(
             if isinstance(step, Request):
                 exchanges.append(await sender.send(step, not_after=not_after))
             else:
-                assert await asyncio.to_thread(step.wait, 5)
+                assert await asyncio.to_thread(step.wait, PATIENCE_SECONDS)
     return exchanges
 
 

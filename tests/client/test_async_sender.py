@@ -23,6 +23,7 @@ from tests.client.support import (
     on_both_loops,
     serving,
 )
+from tests.waiting import PATIENCE_SECONDS
 
 
 @on_both_loops
@@ -100,7 +101,7 @@ async def test_connection_is_not_kept_by_a_closed_sender() -> None:
     def script(peer: Peer) -> None:
         peer.read_request()
         asked.set()
-        assert closed.wait(5)
+        assert closed.wait(PATIENCE_SECONDS)
         peer.reply(SLOTS_BODY)
         peer.wait_for_end()
         ended.set()

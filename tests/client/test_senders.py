@@ -31,6 +31,7 @@ from tests.client.support import (
     a_config,
     a_schedule,
 )
+from tests.waiting import PATIENCE_SECONDS, wait_until
 
 
 @pytest.fixture(params=sorted(SENDERS))
@@ -291,7 +292,7 @@ def test_dripping_reply_ends_with_the_whole_exchange(send: Send, head: bytes) ->
         outcome = only(send(a_config(server.url, timeout_seconds=0.3), a_schedule()))
         assert failure(outcome) == (True, "read_timeout")
         assert time.monotonic() - began < 5
-        assert ended.wait(10)
+        assert ended.wait(PATIENCE_SECONDS)
     _no_thread_left()
 
 
@@ -520,9 +521,4 @@ def _answer(peer: Peer) -> None:
 
 
 def _no_thread_left() -> None:
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
-        if not any(thread.name == "popin-request" for thread in threading.enumerate()):
-            return
-        time.sleep(0.01)
-    raise AssertionError("a thread of an exchange that was given up is still there")
+    wait_until(lambda: all(thread.name != "popin-request" for thread in threading.enumerate()))

@@ -30,6 +30,7 @@ from tests.client.support import (
     send_with_async_on_uvloop,
     send_with_requests,
 )
+from tests.waiting import PATIENCE_SECONDS
 
 both = pytest.mark.parametrize("send", [send_with_requests, send_with_async, send_with_async_on_uvloop])
 
@@ -104,7 +105,7 @@ def test_tls_dripping_reply_ends_in_time(send: Send, certificate: Certificate) -
     with RawServer(script, tls=certificate.context) as server:
         config = a_config(server.url, verify=certificate.path, timeout_seconds=0.4)
         assert send(config, a_schedule()) == [Failure(sent=True, reason="read_timeout")]
-        assert ended.wait(10)
+        assert ended.wait(PATIENCE_SECONDS)
 
 
 class StoppedError(Exception):
@@ -130,7 +131,7 @@ def test_exception_while_waiting_ends_the_exchange() -> None:
         with RawServer(script) as server, RequestsSender(a_config(server.url)) as sender:
             with pytest.raises(StoppedError):
                 sender.send(a_schedule())
-            assert gone.wait(10)
+            assert gone.wait(PATIENCE_SECONDS)
     finally:
         signal.signal(signal.SIGALRM, previous)
 

@@ -97,4 +97,4 @@ def _api(world: World, method: str, endpoint: str, body: object = None) -> reque
         "Accept": "application/json",
     }
     url = f"{world.sandbox.url}/api/v1/external/{endpoint}"
-    return requests.request(method, url, headers=headers, json=body, timeout=5)
+    return requests.request(method, url, headers=headers, json=body, timeout=60)

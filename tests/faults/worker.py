@@ -13,7 +13,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -35,6 +34,7 @@ from airflow_provider_popin.sync.settings import RunIdentity, SyncSettings
 from airflow_provider_popin.webhooks.processing import take_evidence
 from tests.faults.checkpoints import checkpoints
 from tests.faults.people import Row
+from tests.waiting import wait_until
 
 # No child outlives this, whatever a test forgets.
 LIFE_SECONDS = 60
@@ -94,10 +94,8 @@ class Worker:
 
     def wait_stopped(self) -> None:
         """Wait until SIGSTOP has stopped it."""
-        deadline = time.monotonic() + 10
-        while " T " not in f" {Path(f'/proc/{self.pid}/stat').read_text().rpartition(')')[2]} ":
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        status = Path(f"/proc/{self.pid}/stat")
+        wait_until(lambda: status.read_text().rpartition(")")[2].split()[0] == "T")
 
     def lines(self) -> list[Mapping[str, object]] | None:
         """The results, if they were written."""

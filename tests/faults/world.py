@@ -91,7 +91,7 @@ class World:
                 "seller_token": sandbox.settings.token,
                 "api_key": sandbox.settings.api_key,
                 "requests_per_second": 0,
-                "timeout_seconds": 5.0,
+                "timeout_seconds": 30.0,
                 # All runs of an account in a process share a rate limiter; scenarios must not.
                 "account": f"account-{uuid.uuid4().hex[:8]}",
                 **config,

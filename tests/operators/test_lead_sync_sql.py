@@ -4,7 +4,6 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
-from time import monotonic, sleep
 from typing import Any
 
 import pytest
@@ -13,6 +12,7 @@ from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
 
 from airflow_provider_popin.hooks.ledger import sql_engine
 from airflow_provider_popin.operators._leads_from_sql import LeadQueryError, describe, leads_from_sql
+from tests.waiting import wait_until
 
 SECRET = "not-a-number-7731"
 
@@ -164,10 +164,7 @@ def test_the_connection_is_closed_at_the_end_and_when_reading_stops(leads: Engin
         stopped.close()
         query("SELECT id FROM leads")
         # The server ends a session a moment after its client has hung up.
-        deadline = monotonic() + 30
-        while open_connections() != before - 1 and monotonic() < deadline:
-            sleep(0.01)
-        assert open_connections() == before - 1
+        wait_until(lambda: open_connections() == before - 1)
     else:
         stopped.close()
         run(leads, "DROP TABLE leads")  # locked while a cursor is open

@@ -13,6 +13,7 @@ import pytest
 from airflow_provider_popin.plugins import admission
 from airflow_provider_popin.plugins.admission import BusyError, Doorkeeper, RefusedError
 from airflow_provider_popin.plugins.connections import ConnectionsUnavailableError, WebhookConnection
+from tests.waiting import PATIENCE_SECONDS
 
 KEY = b"a-webhook-key"
 
@@ -148,7 +149,7 @@ class TestReading:
         hanging = threading.Event()
 
         def read(conn_id: str) -> WebhookConnection | None:
-            hanging.wait(5)
+            hanging.wait(PATIENCE_SECONDS)
             return None
 
         airflow.door._read = read

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -30,6 +29,7 @@ from airflow_provider_popin.webhooks.processing import process_waiting
 from tests import airflow_runs
 from tests.plugins import bookings
 from tests.plugins.deliveries import address, deliver, missed_call, set_up
+from tests.waiting import wait_until
 
 SetConnection = Callable[..., None]
 
@@ -61,13 +61,6 @@ def receive(ledger: Ledger, conn_id: str, *user_ids: int) -> None:
         body = json.dumps(missed_call(user_id, user_id=user_id)).encode()
         inbox.receive(conn_id=conn_id, account=bookings.ACCOUNT, body=body, event=parse_event(body), key=b"k")
     inbox.close()
-
-
-def wait_until(question: Callable[[], object], seconds: float = 10.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not question():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.02)
 
 
 class Emitted:

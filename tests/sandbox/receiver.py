@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from airflow_provider_popin.sandbox.server import SandboxServer
+from tests.waiting import PATIENCE_SECONDS, wait_until
 
 KEY = "webhook-key-of-the-test"
 
@@ -99,7 +99,7 @@ class _Handler(BaseHTTPRequestHandler):
         headers = {name.lower(): value for name, value in self.headers.items()}
         arrived = Arrived(self.path, headers, body)
         receiver.arrived.append(arrived)
-        receiver.gate.wait(10)
+        receiver.gate.wait(PATIENCE_SECONDS)
         status = receiver.status if receiver.take is None else receiver.take(arrived)
         with suppress(OSError):  # whoever was kept waiting may be gone
             self.send_response(status)
@@ -118,9 +118,6 @@ def tell(popin: SandboxServer, receiver: Receiver, **changes: object) -> None:
     popin.reset(webhooks={"url": receiver.url, "key": KEY, **quiet, **changes})
 
 
-def wait_until(receiver: Receiver, count: int) -> None:
+def wait_for_deliveries(receiver: Receiver, count: int) -> None:
     """Wait until so many deliveries have arrived, answered or not."""
-    deadline = time.monotonic() + 5
-    while len(receiver.arrived) < count:
-        assert time.monotonic() < deadline, receiver.names()
-        time.sleep(0.005)
+    wait_until(lambda: len(receiver.arrived) >= count, receiver.names)

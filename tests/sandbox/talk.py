@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 
 from airflow_provider_popin.sandbox.server import SandboxServer
 from airflow_provider_popin.sandbox.settings import SandboxSettings
+from tests.waiting import PATIENCE_SECONDS
 
 # Wednesday 24 September 2025, 12:00 in Kolkata.
 NOON = datetime(2025, 9, 24, 6, 30, tzinfo=UTC)
@@ -128,12 +129,12 @@ def raw_request(path: str, body: object) -> tuple[bytes, bytes]:
 
 def connect(server: SandboxServer) -> socket.socket:
     """A TCP connection, which the server may not have accepted yet."""
-    return socket.create_connection((server.settings.host, server.port), timeout=5)
+    return socket.create_connection((server.settings.host, server.port), timeout=PATIENCE_SECONDS)
 
 
 def keep_connected(server: SandboxServer) -> socket.socket:
     """A connection on which a request was answered, and which the server keeps open."""
-    connection = http.client.HTTPConnection(server.settings.host, server.port, timeout=5)
+    connection = http.client.HTTPConnection(server.settings.host, server.port, timeout=PATIENCE_SECONDS)
     connection.request("GET", "/api/v1/external/slots", headers=headers())
     connection.getresponse().read()
     kept: socket.socket | None = connection.sock

@@ -29,6 +29,7 @@ from tests.sandbox.talk import (
     slots,
     times,
 )
+from tests.waiting import wait_until
 
 NOTHING_TOLD: WebhookCounts = {"open": 0, "ended": {}, "answers": {}, "events": {}}
 
@@ -135,22 +136,15 @@ def test_a_vanished_client_is_booked_all_the_same(
             connection.sendall(head + body)
         else:
             connection.sendall(head)
-            wait_for(lambda: len(popin.requests(endpoint="schedule")) == 1)
+            wait_until(lambda: len(popin.requests(endpoint="schedule")) == 1)
             connection.sendall(body)
         if end is rst:  # a reset throws away what the server has not read yet, so let it read
             time.sleep(0.15)
         end(connection)
-        wait_for(lambda: len(popin.requests(endpoint="schedule")) == 1)
+        wait_until(lambda: len(popin.requests(endpoint="schedule")) == 1)
         popin.wait_idle()
         assert popin.stats()["bookings_per_lead_max"] == 1
         assert popin.requests()[-1]["committed"]
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 5
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
 
 
 @pytest.mark.parametrize("faults", [(), ("schedule:500_after_commit",)])
@@ -159,7 +153,7 @@ def test_half_a_request_books_nothing(popin: SandboxServer, faults: tuple[str, .
     popin.set_faults(*faults)
     with connect(popin) as connection:
         connection.sendall(head + body[:-1])
-        wait_for(lambda: popin.stats()["open_requests"] == 1)
+        wait_until(lambda: popin.stats()["open_requests"] == 1)
     popin.wait_idle()
     row = popin.requests()[-1]
     assert (row["status"], row["committed"]) == (None, False)
@@ -170,7 +164,7 @@ def test_wait_idle_gives_up(popin: SandboxServer) -> None:
     head, _ = raw_request("/api/v1/external/schedule", {})
     with connect(popin) as connection:
         connection.sendall(head)
-        wait_for(lambda: popin.stats()["open_requests"] == 1)
+        wait_until(lambda: popin.stats()["open_requests"] == 1)
         with pytest.raises(TimeoutError):
             popin.wait_idle(timeout_seconds=0.02)
 
@@ -181,7 +175,7 @@ def test_a_request_from_before_a_reset_changes_nothing_after_it(popin: SandboxSe
     head, body = raw_request("/api/v1/external/schedule", {"customer_id": customer_id, "time": TEN})
     with connect(popin) as connection:
         connection.sendall(head + body)
-        wait_for(lambda: popin.stats()["open_requests"] == 1)
+        wait_until(lambda: popin.stats()["open_requests"] == 1)
         popin.reset()
         assert connection.recv(100).startswith(b"HTTP/1.1 200")
     assert popin.bookings() == []

@@ -30,6 +30,7 @@ from tests.sandbox.talk import (
     schedule,
     slots,
 )
+from tests.waiting import wait_until
 
 
 def test_it_stops_without_waiting_for_idle_clients_and_starts_again() -> None:
@@ -94,10 +95,7 @@ def test_stop_cuts_open_requests_without_a_word(caplog: pytest.LogCaptureFixture
     with SandboxServer(SETTINGS.changed({"latency_ms": 5000.0})) as popin, connect(popin) as connection:
         head, body = raw_request("/api/v1/external/capture", {})
         connection.sendall(head + body)
-        deadline = time.monotonic() + 5
-        while not popin.stats()["open_requests"]:
-            assert time.monotonic() < deadline
-            time.sleep(0.002)
+        wait_until(lambda: popin.stats()["open_requests"])
         began = time.monotonic()
         popin.__exit__(None, None, None)
         assert time.monotonic() - began < 4
@@ -157,10 +155,7 @@ def test_a_handler_survives_the_closing_of_the_port(popin: SandboxServer) -> Non
     )
     with connect(popin) as connection:
         connection.sendall(head + body)
-        deadline = time.monotonic() + 5
-        while not popin.stats()["open_requests"]:
-            assert time.monotonic() < deadline
-            time.sleep(0.002)
+        wait_until(lambda: popin.stats()["open_requests"])
         popin.stop_listening()
     popin.start_listening()
     popin.wait_idle()

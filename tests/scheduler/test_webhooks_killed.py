@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests import airflow_runs
+from tests.waiting import wait_until
 
 if not airflow_runs.IS_AIRFLOW_3:
     pytest.skip("Airflow 2.11 has no API server to mount a receiver in", allow_module_level=True)
@@ -39,10 +39,9 @@ def test_every_delivery_that_was_answered_is_kept_and_processed_by_the_next_serv
         assert_nothing_that_was_answered_is_lost(answers, path, kill_at=KILL_AT)
         # What the dead one left behind is processed without a new delivery.
         server.start()
-        deadline = time.monotonic() + 60
-        while bookings.unprocessed(ledger, BOOKED) or bookings.waiting_asset_events(ledger):
-            assert time.monotonic() < deadline, "it was not processed"
-            time.sleep(0.1)
+        wait_until(
+            lambda: not bookings.unprocessed(ledger, BOOKED) and not bookings.waiting_asset_events(ledger)
+        )
     finally:
         server.kill()
         ledger.engine.dispose()

@@ -14,6 +14,7 @@ import pytest
 from scripts import crm
 from scripts.feeder import BAD_EVERY, MOST, Feeder, add_lead, new_lead
 from tests.scripts.test_crm import belongs_to_nobody
+from tests.waiting import wait_until
 
 NOW = datetime(2026, 2, 27, 16, 0, tzinfo=UTC)
 
@@ -54,10 +55,7 @@ def test_lead_is_a_row_of_the_crm(database: Path) -> None:
 
 def test_leads_come_in_until_the_end(database: Path) -> None:
     with Feeder(database, every_seconds=0.01, batch=3) as feeder:
-        deadline = time.monotonic() + 5
-        while feeder.added < 6:
-            assert time.monotonic() < deadline
-            time.sleep(0.005)
+        wait_until(lambda: feeder.added >= 6)
     count = feeder.added
     assert [row[0] for row in added(database)] == [f"W-{number:04}" for number in range(1, count + 1)]
 
@@ -70,7 +68,4 @@ def test_a_crm_that_cannot_be_written_to_is_tried_again(tmp_path: Path) -> None:
         database.unlink(missing_ok=True)
         crm.make_sample_crm(tmp_path / "made.db")
         (tmp_path / "made.db").rename(database)
-        deadline = time.monotonic() + 5
-        while feeder.added < 2:
-            assert time.monotonic() < deadline
-            time.sleep(0.005)
+        wait_until(lambda: feeder.added >= 2)

@@ -27,6 +27,7 @@ from tests.faults.conftest import MakeWorld, on_each_database
 from tests.faults.invariants import check_invariants
 from tests.faults.people import Row, lead_row
 from tests.faults.world import SOURCE, Run, kept_logs
+from tests.waiting import PATIENCE_SECONDS
 
 make_world = fixtures.make_world
 ledger_url = fixtures.ledger_url
@@ -275,7 +276,7 @@ def test_popin_is_asked_while_the_ledger_is_opened(
         return await refresh(self)
 
     def guarded(*args: Any, **options: Any) -> None:
-        assert asked.wait(10.0)
+        assert asked.wait(PATIENCE_SECONDS)
         guard(*args, **options)
 
     monkeypatch.setattr(CalendarKeeper, "refresh", told)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Iterable, Iterator, Mapping
 
 import pytest
@@ -17,6 +16,7 @@ from airflow_provider_popin.sync.ledger import Ledger
 from airflow_provider_popin.sync.settings import RunIdentity, SyncSettings
 from tests.conftest import API_KEY, SELLER_TOKEN
 from tests.faults.people import lead_rows
+from tests.waiting import wait_until
 
 SOURCE = "crm.leads"
 Lines = list[Mapping[str, object]]
@@ -75,9 +75,7 @@ def test_a_call_that_is_confirmed_for_a_deleted_lead_is_not_passed_over(
     sandbox.set_faults("schedule:slow_after_commit(1)")
 
     def delete_what_was_sent() -> None:
-        deadline = time.monotonic() + 20
-        while not sandbox.bookings() and time.monotonic() < deadline:
-            time.sleep(0.01)
+        wait_until(sandbox.bookings)
         with ledger.write() as connection:
             connection.execute(schema.leads.delete())
 

@@ -24,6 +24,7 @@ from airflow_provider_popin.sync import schema
 from airflow_provider_popin.sync.errors import LedgerError, LedgerUnreachableError
 from airflow_provider_popin.sync.ledger import Ledger, clock
 from tests.sync.ledgers import Database, add_lead, apply, booking_intent, capture_intent, lead_in, record
+from tests.waiting import PATIENCE_SECONDS
 
 MakeEngine = Callable[[str], Engine]
 
@@ -286,7 +287,7 @@ class TestLocks:
             with ledger.write() as connection:
                 assert ledger.apply(connection, "shop", [booking_intent(key)]) == [True]
                 waiting = pool.submit(send)
-                assert began.wait(10)
+                assert began.wait(PATIENCE_SECONDS)
                 assert not waiting.done()
             # It waited, then found that somebody else had acted.
             assert waiting.result(10) == [False]

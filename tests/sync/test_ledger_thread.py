@@ -16,6 +16,7 @@ from airflow_provider_popin.sync.ledger import Ledger, locked
 from airflow_provider_popin.sync.ledger_thread import ROLLBACKS_FORGIVEN, LedgerThread
 from tests.postgres import DRIVER
 from tests.sync.ledgers import ACCOUNT, Database, add_lead, capture_intent, record
+from tests.waiting import PATIENCE_SECONDS
 
 
 @pytest.fixture
@@ -87,7 +88,7 @@ class TestRolledBack:
                 tries[who] += 1
                 locked(connection, [mine])
                 if tries[who] == 1:
-                    both_hold.wait(10)
+                    both_hold.wait(PATIENCE_SECONDS)
                 locked(connection, [theirs])
                 return ledger.apply(connection, ACCOUNT, [capture_intent(mine)])
 

@@ -16,6 +16,7 @@ from tests.faults import conftest as fixtures
 from tests.faults.conftest import MakeWorld
 from tests.faults.invariants import check_invariants
 from tests.faults.world import Run
+from tests.waiting import PATIENCE_SECONDS
 
 make_world = fixtures.make_world
 ledger_url = fixtures.ledger_url
@@ -128,7 +129,7 @@ def test_nothing_is_sent_for_who_waits_when_the_run_stops(
     sync = world.sync(Run(rows=4))
 
     def stop() -> None:
-        asked.wait(20)
+        asked.wait(PATIENCE_SECONDS)
         sync.stop("enough")
 
     stopping = threading.Thread(target=stop)

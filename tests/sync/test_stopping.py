@@ -13,6 +13,7 @@ from airflow_provider_popin.sync import loop_thread
 from airflow_provider_popin.sync.errors import SyncStoppedError
 from airflow_provider_popin.sync.loop_thread import LoopThread, OverdueError
 from airflow_provider_popin.sync.stop_switch import StopSwitch
+from tests.waiting import PATIENCE_SECONDS
 
 
 class TestSwitch:
@@ -170,7 +171,7 @@ class TestLoopThread:
 
             def wait_and_look() -> bool:
                 finish.set()
-                done.wait(10)
+                done.wait(PATIENCE_SECONDS)
                 return look()
 
             future.done = wait_and_look  # type: ignore[method-assign]
@@ -196,7 +197,7 @@ class TestLoopThread:
             with pytest.raises(OverdueError):
                 thread.call(work())
             given_up.set()
-            assert went_on.wait(10)
+            assert went_on.wait(PATIENCE_SECONDS)
 
     def test_what_is_left_in_the_loop_is_cancelled(self) -> None:
         cancelled = threading.Event()
@@ -238,4 +239,4 @@ class TestLoopThread:
                 thread.call(work())
             assert not done.is_set()
             killed.set()
-            assert done.wait(10)
+            assert done.wait(PATIENCE_SECONDS)

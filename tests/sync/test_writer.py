@@ -40,6 +40,7 @@ from tests.sync.ledgers import (
     record,
     settled,
 )
+from tests.waiting import PATIENCE_SECONDS
 
 
 @dataclass
@@ -76,10 +77,10 @@ def held(writer: Writer) -> threading.Event:
 
     def wait() -> None:
         entered.set()
-        leave.wait(10)
+        leave.wait(PATIENCE_SECONDS)
 
     writer._events.submit(wait)
-    assert entered.wait(10)
+    assert entered.wait(PATIENCE_SECONDS)
     return leave
 
 
@@ -224,7 +225,7 @@ class TestCalls:
 
             def work(_: Connection) -> bool:
                 entered.set()
-                return leave.wait(10)
+                return leave.wait(PATIENCE_SECONDS)
 
             calling = asyncio.create_task(writer.call(work))
             assert await asyncio.to_thread(entered.wait, 10)
@@ -248,7 +249,7 @@ class TestCalls:
         key = add_lead(ledger)
         writer = Writer(ledger, ACCOUNT)
         leave = threading.Event()
-        first = asyncio.create_task(writer.call(lambda _: leave.wait(10)))
+        first = asyncio.create_task(writer.call(lambda _: leave.wait(PATIENCE_SECONDS)))
         second = asyncio.create_task(
             writer.call(lambda connection: ledger.apply(connection, ACCOUNT, [capture_intent(key)]))
         )

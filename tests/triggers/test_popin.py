@@ -17,6 +17,7 @@ from airflow_provider_popin.client import retrying
 from airflow_provider_popin.hooks import popin as hook_module
 from airflow_provider_popin.triggers.popin import PopinSlotAvailabilityTrigger
 from tests.conftest import API_KEY, SELLER_TOKEN
+from tests.waiting import PATIENCE_SECONDS
 
 if TYPE_CHECKING:
     from airflow_provider_popin.sandbox.server import SandboxServer
@@ -143,7 +144,7 @@ async def test_it_leaves_the_event_loop_to_others(
     def slow_masker(_: object) -> None:
         """Stand in for the blocking call to Airflow's supervisor that registering a secret is."""
         masking.set()
-        waited.append(others_ran.wait(5))
+        waited.append(others_ran.wait(PATIENCE_SECONDS))
 
     monkeypatch.setattr(hook_module, "mask_secret", slow_masker)
     waiting = asyncio.create_task(only_event(trigger(max_slots=1)))

@@ -14,12 +14,12 @@ from typing import Any, Self
 from airflow_provider_popin.client.slots import format_popin_time
 from airflow_provider_popin.sandbox.server import SandboxServer
 from airflow_provider_popin.triggers.slots_open import PopinSlotsOpenTrigger
+from tests.waiting import PATIENCE_SECONDS
 
 SELLER = "Asia/Kolkata"
 # One moment for the whole session, which midnight may divide.
 FIRST_SLOT = (datetime.now(UTC) + timedelta(days=2)).replace(hour=4, minute=30, second=0, microsecond=0)
 PAUSE_SECONDS = 0.02
-_PATIENCE_SECONDS = 20.0
 
 
 def slot_texts(*minutes: int) -> tuple[str, ...]:
@@ -82,7 +82,7 @@ class Watching:
 
     async def until(self, question: Any) -> None:
         """Wait until a question is answered with yes."""
-        deadline = time.monotonic() + _PATIENCE_SECONDS
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while not question():
             assert self._task is not None
             if self._task.done():

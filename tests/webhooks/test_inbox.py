@@ -21,6 +21,7 @@ from airflow_provider_popin.webhooks.envelopes import parse_event
 from airflow_provider_popin.webhooks.inbox import Inbox, InboxFullError, Receipt
 from tests.privacy import assert_no_personal_data
 from tests.sync.ledgers import ACCOUNT, Database, dump
+from tests.waiting import PATIENCE_SECONDS
 from tests.webhooks.deliveries import CONN, KEY, PERSON, body, let_pass
 
 
@@ -81,7 +82,7 @@ class TestReceipt:
 
         def slow_store(connection: Connection, batch: list[Delivery]) -> list[Receipt]:
             sizes.append(len(batch))
-            assert everybody_waits.wait(30)
+            assert everybody_waits.wait(PATIENCE_SECONDS)
             return real(connection, batch)
 
         monkeypatch.setattr(inbox_module, "store", slow_store)
@@ -171,7 +172,7 @@ class TestTrouble:
         real, started = store_module.store, threading.Event()
 
         def refusing(connection: Connection, batch: list[Delivery]) -> list[Receipt]:
-            started.wait(5)
+            started.wait(PATIENCE_SECONDS)
             receipts = real(connection, batch)
             if any(delivery.conn_id == "bad" for delivery in batch):
                 raise ValueError("a string literal cannot contain NUL (0x00) characters.")

@@ -28,7 +28,7 @@ def config(sandbox: SandboxServer) -> ClientConfig:
         seller_token=SELLER_TOKEN,
         api_key=API_KEY,
         account="shop",
-        timeout_seconds=5,
+        timeout_seconds=30,
         requests_per_second=0,
     )
 

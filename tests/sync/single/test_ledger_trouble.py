@@ -28,6 +28,7 @@ from tests.sync.ledgers import (
     record,
 )
 from tests.sync.single.support import RUN, Book, schedules, state
+from tests.waiting import PATIENCE_SECONDS
 
 
 @contextmanager
@@ -40,7 +41,7 @@ def locked_while_answering(sandbox: SandboxServer, database: Database) -> Iterat
         while not sandbox.requests(endpoint="schedule"):
             release.wait(0.005)
         with other.write():
-            release.wait(20)
+            release.wait(PATIENCE_SECONDS)
 
     holder = threading.Thread(target=hold)
     holder.start()
