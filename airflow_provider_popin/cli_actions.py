@@ -17,16 +17,16 @@ from airflow_provider_popin.client.errors import PopinError, PopinInputError
 from airflow_provider_popin.hooks.ledger import open_ledger, sql_engine
 from airflow_provider_popin.hooks.popin import PopinHook
 from airflow_provider_popin.sync import admin
-from airflow_provider_popin.sync.cells import clean_lead_id
-from airflow_provider_popin.sync.database import file_problem
 from airflow_provider_popin.sync.errors import LedgerError, SyncError
-from airflow_provider_popin.sync.source_name import check_source
+from airflow_provider_popin.sync.ledger.database import file_problem
+from airflow_provider_popin.sync.source.cells import clean_lead_id
+from airflow_provider_popin.sync.source.source_name import check_source
 from airflow_provider_popin.webhooks import admin as webhooks_admin
 from airflow_provider_popin.webhooks import queries
 from airflow_provider_popin.webhooks.processing import process_waiting
 
 if TYPE_CHECKING:
-    from airflow_provider_popin.sync.ledger import Ledger
+    from airflow_provider_popin.sync.ledger.ledger import Ledger
     from airflow_provider_popin.webhooks.queries import EventView, LeadView
 
 
@@ -164,7 +164,7 @@ def watermark(arguments: argparse.Namespace) -> Outcome:
 
     :param arguments: ``source``, ``task``, ``reset``, ``ledger_conn_id``.
     """
-    from airflow_provider_popin.sync import watermark_store
+    from airflow_provider_popin.sync.ledger import watermark_store
 
     with _ledger(arguments) as ledger:
         if arguments.reset:
@@ -297,7 +297,7 @@ def _check_source(ledger: Ledger, source: str | None) -> None:
 
     :raises LedgerError: names those that are.
     """
-    from airflow_provider_popin.sync.schema import sources
+    from airflow_provider_popin.sync.ledger.schema import sources
 
     with ledger.read() as connection:
         known = sorted(
@@ -310,7 +310,7 @@ def _check_source(ledger: Ledger, source: str | None) -> None:
 
 @contextmanager
 def _find(conn_id: str) -> Iterator[Ledger | None]:
-    from airflow_provider_popin.sync.ledger import Ledger
+    from airflow_provider_popin.sync.ledger.ledger import Ledger
 
     engine = sql_engine(conn_id)
     try:

@@ -30,8 +30,8 @@ import psutil
 import requests
 import sqlalchemy as sa
 
-from airflow_provider_popin.sync import ledger_queries, schema
-from airflow_provider_popin.sync.ledger import Ledger
+from airflow_provider_popin.sync.ledger import ledger_queries, schema
+from airflow_provider_popin.sync.ledger.ledger import Ledger
 from scripts import local_airflow
 from scripts.standalone import HOST, free_port
 

@@ -18,8 +18,8 @@ from airflow_provider_popin import cli, cli_actions
 from airflow_provider_popin.client.config import ClientConfig
 from airflow_provider_popin.hooks.ledger import open_ledger
 from airflow_provider_popin.sandbox.server import SandboxServer
-from airflow_provider_popin.sync import watermark_store
 from airflow_provider_popin.sync.engine import LeadSync
+from airflow_provider_popin.sync.ledger import watermark_store
 from airflow_provider_popin.sync.settings import RunIdentity, SyncSettings
 from tests.conftest import API_KEY, SELLER_TOKEN
 from tests.privacy import register_personal

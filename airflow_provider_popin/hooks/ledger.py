@@ -12,7 +12,7 @@ from airflow_provider_popin.client.errors import PopinConfigError
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
 
-    from airflow_provider_popin.sync.ledger import Ledger
+    from airflow_provider_popin.sync.ledger.ledger import Ledger
 
 # Executors whose tasks all run on one machine, and so see one file.
 _LOCAL_EXECUTORS = frozenset({"LocalExecutor", "SequentialExecutor", "DebugExecutor"})
@@ -28,7 +28,7 @@ def open_ledger(ledger_conn_id: str) -> Ledger:
         every worker.
     :raises LedgerError: the database cannot hold a ledger (in memory, another product, newer tables).
     """
-    from airflow_provider_popin.sync.ledger import Ledger
+    from airflow_provider_popin.sync.ledger.ledger import Ledger
 
     engine = sql_engine(ledger_conn_id)
     if engine.dialect.name == "sqlite":

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 from airflow.providers.common.compat.sdk import AirflowException
 
 from airflow_provider_popin.operators.templated import argument_error
-from airflow_provider_popin.sync.unreadable import Unreadable, UnreadableRow
+from airflow_provider_popin.sync.source.unreadable import Unreadable, UnreadableRow
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import ObjectStoragePath

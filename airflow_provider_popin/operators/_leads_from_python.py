@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeAlias, TypeGuard
 
 from airflow.providers.common.compat.sdk import AirflowFailException, XComArg
 
-from airflow_provider_popin.sync.unreadable import Unreadable, UnreadableRow
+from airflow_provider_popin.sync.source.unreadable import Unreadable, UnreadableRow
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context

@@ -9,7 +9,7 @@ from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_provider_popin.operators.templated import argument_error, is_literal
-from airflow_provider_popin.sync.watermark_settings import WatermarkSettings
+from airflow_provider_popin.sync.source.watermark_settings import WatermarkSettings
 
 if TYPE_CHECKING:
     from airflow_provider_popin.operators.lead_sync import PopinLeadSyncOperator

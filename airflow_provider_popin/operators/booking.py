@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_popin.client.models import ScheduledCall, Slot
     from airflow_provider_popin.hooks.popin import PopinHook
-    from airflow_provider_popin.sync.ledger import Ledger
+    from airflow_provider_popin.sync.ledger.ledger import Ledger
     from airflow_provider_popin.sync.settings import RunIdentity
 
 # After one of these it is certain that no call was booked. Everything else, known or not, leaves it open.
@@ -116,7 +116,7 @@ def book_with_ledger(hook: PopinHook, wish: Wish, lead: LedgerLead, context: Con
     :raises AirflowException: the ledger forbids it or cannot be used; final where a person must act.
     """
     from airflow_provider_popin.hooks.ledger import open_ledger
-    from airflow_provider_popin.sync.cells import clean_lead_id
+    from airflow_provider_popin.sync.source.cells import clean_lead_id
 
     source, lead_id = required_text(lead.source, "source"), clean_lead_id(given(lead.lead_id))
     try:
@@ -134,8 +134,8 @@ def book_with_ledger(hook: PopinHook, wish: Wish, lead: LedgerLead, context: Con
 def _guard_source(ledger: Ledger, account: str, source: str, context: Context) -> None:
     """Register the source, or refuse a ledger that does not know it although this task ran before."""
     from airflow_provider_popin.operators._earlier_runs import look_back
-    from airflow_provider_popin.sync.guards import guard_source
-    from airflow_provider_popin.sync.schema import sources
+    from airflow_provider_popin.sync.ledger.guards import guard_source
+    from airflow_provider_popin.sync.ledger.schema import sources
     from airflow_provider_popin.sync.settings import Prior
 
     with ledger.read() as connection:

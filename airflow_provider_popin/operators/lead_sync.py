@@ -39,8 +39,8 @@ from airflow_provider_popin.operators.templated import (
     optional_instant,
 )
 from airflow_provider_popin.sync.errors import LedgerError, SyncStoppedError
-from airflow_provider_popin.sync.field_map import FieldMap
 from airflow_provider_popin.sync.settings import Prior, RunIdentity, SyncSettings
+from airflow_provider_popin.sync.source.field_map import FieldMap
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -48,9 +48,9 @@ if TYPE_CHECKING:
     from airflow_provider_popin.client.config import ClientConfig
     from airflow_provider_popin.operators._leads_from_python import Leads
     from airflow_provider_popin.sync.engine import LeadSync
-    from airflow_provider_popin.sync.ledger import Ledger
+    from airflow_provider_popin.sync.ledger.ledger import Ledger
     from airflow_provider_popin.sync.report import Report
-    from airflow_provider_popin.sync.watermark_settings import Start
+    from airflow_provider_popin.sync.source.watermark_settings import Start
 
 DEFAULT_LEDGER: Final = "popin_ledger"
 _TEMPLATED: Final[Mapping[str, Callable[[object], object]]] = {
@@ -293,7 +293,7 @@ class PopinLeadSyncOperator(LineageMethods, BaseOperator):
         return leads_from_python(self.leads, context, read_from)
 
     def _ledger(self, stack: ExitStack, *, dry_run: bool) -> Ledger | None:
-        from airflow_provider_popin.sync.ledger import Ledger
+        from airflow_provider_popin.sync.ledger.ledger import Ledger
 
         conn_id = self._ledger_id()
         # A dry run reads what is there, and makes nothing.

@@ -14,7 +14,7 @@ from airflow_provider_popin.operators._write_back import SqlWriteBack, check_wri
 from airflow_provider_popin.operators.failures import ledger_error, task_error
 from airflow_provider_popin.operators.templated import is_literal
 from airflow_provider_popin.sync.errors import LedgerError
-from airflow_provider_popin.sync.source_name import check_source
+from airflow_provider_popin.sync.source.source_name import check_source
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context

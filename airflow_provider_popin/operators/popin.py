@@ -28,7 +28,7 @@ from airflow_provider_popin.operators.templated import (
     required_text,
     required_time,
 )
-from airflow_provider_popin.sync.source_name import check_source
+from airflow_provider_popin.sync.source.source_name import check_source
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context

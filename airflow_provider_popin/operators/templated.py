@@ -15,7 +15,7 @@ from typing import Final
 from airflow.providers.common.compat.sdk import XComArg
 
 from airflow_provider_popin.client.errors import PopinInputError
-from airflow_provider_popin.sync.source_name import TEMPLATE_MARKS
+from airflow_provider_popin.sync.source.source_name import TEMPLATE_MARKS
 
 _ABSENT: Final = frozenset({"", "none"})
 _WEEKDAYS: Final = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")

@@ -14,7 +14,7 @@ from airflow_provider_popin.client.errors import PopinConfigError
 from airflow_provider_popin.hooks.ledger import open_ledger, sql_engine
 from airflow_provider_popin.plugins.connections import ConnectionsUnavailableError, connection_digest
 from airflow_provider_popin.sync.errors import LedgerError
-from airflow_provider_popin.sync.ledger import Ledger
+from airflow_provider_popin.sync.ledger.ledger import Ledger
 from airflow_provider_popin.webhooks.inbox import Inbox
 
 log = logging.getLogger(__name__)

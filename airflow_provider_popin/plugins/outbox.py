@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Sequence
 
 from airflow_provider_popin.plugins import asset_events
-from airflow_provider_popin.sync.ledger import Ledger
+from airflow_provider_popin.sync.ledger.ledger import Ledger
 from airflow_provider_popin.webhooks import outbox
 from airflow_provider_popin.webhooks.outbox import AssetEvent
 

@@ -9,11 +9,11 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from airflow_provider_popin.client.redaction import redact_text
-from airflow_provider_popin.sync import guards, ledger_queries, schema, watermark_store
 from airflow_provider_popin.sync.errors import SyncError
-from airflow_provider_popin.sync.events import BookingState, CaptureState, Record, Resolved
-from airflow_provider_popin.sync.forgetting import forget_events
-from airflow_provider_popin.sync.ledger import CHUNK, Ledger, clock, locked
+from airflow_provider_popin.sync.ledger import guards, ledger_queries, schema, watermark_store
+from airflow_provider_popin.sync.ledger.events import BookingState, CaptureState, Record, Resolved
+from airflow_provider_popin.sync.ledger.forgetting import forget_events
+from airflow_provider_popin.sync.ledger.ledger import CHUNK, Ledger, clock, locked
 from airflow_provider_popin.sync.results import call_time
 
 OUTCOMES = {"booked": True, "not-booked": False}
@@ -129,7 +129,7 @@ def resolve(
 def locked_as_seen(connection: Connection, key: int, seen: str | None) -> dict[int, Record]:
     """Lock a record that a person decides about.
 
-    :param connection: from :meth:`~airflow_provider_popin.sync.ledger.Ledger.write`
+    :param connection: from :meth:`~airflow_provider_popin.sync.ledger.ledger.Ledger.write`
     :param key: id of the record
     :param seen: ``version`` of the record that the person was shown; None takes any
     :return: the record by its id; empty if it is gone

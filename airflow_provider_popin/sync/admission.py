@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from airflow_provider_popin.sync.events import BookingState, CaptureState, Ending, Record
-from airflow_provider_popin.sync.rows import BadRow, LeadRow
+from airflow_provider_popin.sync.ledger.events import BookingState, CaptureState, Ending, Record
+from airflow_provider_popin.sync.source.rows import BadRow, LeadRow
 
 
 class ResultSet(StrEnum):

@@ -14,17 +14,18 @@ from sqlalchemy.engine import Connection
 
 from airflow_provider_popin.client.models import Slot
 from airflow_provider_popin.client.outcomes import Outcome
-from airflow_provider_popin.sync import ledger_queries, planner
 from airflow_provider_popin.sync.calendar_keeper import CalendarKeeper
-from airflow_provider_popin.sync.events import Answer, BookingState, Planned, Record, Released, Settled
 from airflow_provider_popin.sync.exchange_loop import ExchangeLoop
 from airflow_provider_popin.sync.job_queue import JobQueue
 from airflow_provider_popin.sync.jobs import BookingJob, Job, Sending
-from airflow_provider_popin.sync.ledger import Ledger, chunks, locked
-from airflow_provider_popin.sync.planner import Waiting
-from airflow_provider_popin.sync.rows import BookingWish
+from airflow_provider_popin.sync.ledger import ledger_queries
+from airflow_provider_popin.sync.ledger.events import Answer, BookingState, Planned, Record, Released, Settled
+from airflow_provider_popin.sync.ledger.ledger import Ledger, chunks, locked
+from airflow_provider_popin.sync.ledger.writer import Writer
+from airflow_provider_popin.sync.planning import planner
+from airflow_provider_popin.sync.planning.planner import Waiting
+from airflow_provider_popin.sync.source.rows import BookingWish
 from airflow_provider_popin.sync.stop_switch import StopSwitch
-from airflow_provider_popin.sync.writer import Writer
 
 log = logging.getLogger(__name__)
 

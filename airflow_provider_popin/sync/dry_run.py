@@ -8,17 +8,18 @@ from datetime import UTC, datetime
 from airflow_provider_popin.client.client import PopinClient
 from airflow_provider_popin.client.config import ClientConfig
 from airflow_provider_popin.client.models import Slot
-from airflow_provider_popin.sync import ledger_queries, planner
 from airflow_provider_popin.sync.admission import Action, Decision, ResultSet, Situation
 from airflow_provider_popin.sync.intake import Admission, Admitted, Limit, Row, waiting_for
-from airflow_provider_popin.sync.ledger import Ledger
-from airflow_provider_popin.sync.planner import Waiting
+from airflow_provider_popin.sync.ledger import ledger_queries
+from airflow_provider_popin.sync.ledger.ledger import Ledger
+from airflow_provider_popin.sync.planning import planner
+from airflow_provider_popin.sync.planning.planner import Waiting
 from airflow_provider_popin.sync.progress import Progress
 from airflow_provider_popin.sync.reading import SourceReader, row_reader
 from airflow_provider_popin.sync.report import Report
 from airflow_provider_popin.sync.results import ResultsWriter, write_results
-from airflow_provider_popin.sync.rows import LeadRow
 from airflow_provider_popin.sync.settings import RunIdentity, SyncSettings
+from airflow_provider_popin.sync.source.rows import LeadRow
 from airflow_provider_popin.sync.spool import Spool
 from airflow_provider_popin.sync.watermark import Watermark
 

@@ -14,11 +14,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from airflow_provider_popin.client.config import ClientConfig
-from airflow_provider_popin.sync import ledger_queries
 from airflow_provider_popin.sync.admission import Situation
 from airflow_provider_popin.sync.dry_run import dry_run
 from airflow_provider_popin.sync.errors import LedgerError
-from airflow_provider_popin.sync.ledger import Ledger, clock
+from airflow_provider_popin.sync.ledger import ledger_queries
+from airflow_provider_popin.sync.ledger.ledger import Ledger, clock
 from airflow_provider_popin.sync.loop_thread import LoopThread, OverdueError
 from airflow_provider_popin.sync.progress import Progress
 from airflow_provider_popin.sync.reading import SourceReader, lead_id_column, row_reader

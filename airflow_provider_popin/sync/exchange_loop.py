@@ -27,13 +27,13 @@ from airflow_provider_popin.client.limits import RateLimiter
 from airflow_provider_popin.client.outcomes import Outcome, Verdict, classify, error_for
 from airflow_provider_popin.client.retrying import MAX_RETRY_AFTER_SECONDS, MAX_TRIES, backoff_seconds
 from airflow_provider_popin.sync.errors import LedgerError, LedgerUnreachableError
-from airflow_provider_popin.sync.events import Answer, Settled
 from airflow_provider_popin.sync.job_queue import JobQueue
 from airflow_provider_popin.sync.jobs import BookingJob, CaptureJob, Job, Sending
-from airflow_provider_popin.sync.ledger import Ledger, locked
+from airflow_provider_popin.sync.ledger.events import Answer, Settled
+from airflow_provider_popin.sync.ledger.ledger import Ledger, locked
+from airflow_provider_popin.sync.ledger.writer import Applied, Writer
 from airflow_provider_popin.sync.pacing import Pacer
 from airflow_provider_popin.sync.stop_switch import StopSwitch
-from airflow_provider_popin.sync.writer import Applied, Writer
 
 T = TypeVar("T")
 

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field, replace
 from sqlalchemy.engine import Connection
 
 from airflow_provider_popin.client.outcomes import Outcome
-from airflow_provider_popin.sync import ledger_queries
 from airflow_provider_popin.sync.admission import Action, Decision, ResultSet, Situation, decide
-from airflow_provider_popin.sync.events import (
+from airflow_provider_popin.sync.jobs import BookingJob, CaptureJob, Job
+from airflow_provider_popin.sync.ledger import ledger_queries
+from airflow_provider_popin.sync.ledger.events import (
     Adopted,
     Answer,
     CaptureState,
@@ -22,10 +23,9 @@ from airflow_provider_popin.sync.events import (
     Refused,
     Settled,
 )
-from airflow_provider_popin.sync.jobs import BookingJob, CaptureJob, Job
-from airflow_provider_popin.sync.ledger import Ledger
-from airflow_provider_popin.sync.planner import Waiting
-from airflow_provider_popin.sync.rows import BadRow, BookingWish, LeadRow
+from airflow_provider_popin.sync.ledger.ledger import Ledger
+from airflow_provider_popin.sync.planning.planner import Waiting
+from airflow_provider_popin.sync.source.rows import BadRow, BookingWish, LeadRow
 
 log = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 
-from airflow_provider_popin.sync.events import Answer, Settled, Step
+from airflow_provider_popin.sync.ledger.events import Answer, Settled, Step
 
 log = logging.getLogger(__name__)
 

@@ -11,11 +11,11 @@ from airflow_provider_popin.sync.admission import ResultSet
 from airflow_provider_popin.sync.intake import Admitted, Row
 from airflow_provider_popin.sync.job_queue import MANY_JOBS
 from airflow_provider_popin.sync.progress import Progress
-from airflow_provider_popin.sync.rows import BadRow, LeadRow, RowReader
 from airflow_provider_popin.sync.settings import SyncSettings
+from airflow_provider_popin.sync.source.rows import BadRow, LeadRow, RowReader
+from airflow_provider_popin.sync.source.unreadable import UnreadableRow
 from airflow_provider_popin.sync.spool import Spool, SpooledRow
 from airflow_provider_popin.sync.stop_switch import StopSwitch
-from airflow_provider_popin.sync.unreadable import UnreadableRow
 from airflow_provider_popin.sync.watermark import Watermark
 
 CHUNK_ROWS = 200

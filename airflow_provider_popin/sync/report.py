@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from airflow_provider_popin.sync.admission import ResultSet
-from airflow_provider_popin.sync.ledger_queries import Troubles
+from airflow_provider_popin.sync.ledger.ledger_queries import Troubles
 from airflow_provider_popin.sync.settings import SyncSettings
 
 # A ratio of a handful of rows says nothing.

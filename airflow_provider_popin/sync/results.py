@@ -8,10 +8,10 @@ from functools import lru_cache
 from itertools import starmap
 from zoneinfo import ZoneInfo
 
-from airflow_provider_popin.sync import ledger_queries
 from airflow_provider_popin.sync.admission import ResultSet, Situation, final_result
-from airflow_provider_popin.sync.events import Ending, Record
-from airflow_provider_popin.sync.ledger import Ledger
+from airflow_provider_popin.sync.ledger import ledger_queries
+from airflow_provider_popin.sync.ledger.events import Ending, Record
+from airflow_provider_popin.sync.ledger.ledger import Ledger
 from airflow_provider_popin.sync.report import Report
 from airflow_provider_popin.sync.spool import Spool, SpooledRow
 from airflow_provider_popin.sync.watermark import Watermark

@@ -14,12 +14,10 @@ from airflow_provider_popin.client.async_sender import AsyncSender
 from airflow_provider_popin.client.config import ClientConfig
 from airflow_provider_popin.client.errors import PopinError
 from airflow_provider_popin.client.limits import limiter_for
-from airflow_provider_popin.sync import guards, ledger_queries
 from airflow_provider_popin.sync.admission import Action, Situation
 from airflow_provider_popin.sync.booking import BookingDesk
 from airflow_provider_popin.sync.calendar_keeper import CalendarKeeper
 from airflow_provider_popin.sync.errors import LedgerError
-from airflow_provider_popin.sync.events import Claimed, Record
 from airflow_provider_popin.sync.exchange_loop import ExchangeLoop
 from airflow_provider_popin.sync.intake import (
     Admission,
@@ -32,13 +30,15 @@ from airflow_provider_popin.sync.intake import (
 )
 from airflow_provider_popin.sync.job_queue import JobQueue
 from airflow_provider_popin.sync.jobs import Sending
-from airflow_provider_popin.sync.ledger import Ledger
+from airflow_provider_popin.sync.ledger import guards, ledger_queries
+from airflow_provider_popin.sync.ledger.events import Claimed, Record
+from airflow_provider_popin.sync.ledger.ledger import Ledger
+from airflow_provider_popin.sync.ledger.writer import Writer
 from airflow_provider_popin.sync.progress import Progress
-from airflow_provider_popin.sync.rows import BookingWish, LeadRow
 from airflow_provider_popin.sync.settings import Prior, RunIdentity, SyncSettings
+from airflow_provider_popin.sync.source.rows import BookingWish, LeadRow
 from airflow_provider_popin.sync.stop_switch import StopSwitch
 from airflow_provider_popin.sync.watermark import Watermark
-from airflow_provider_popin.sync.writer import Writer
 
 log = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ from datetime import datetime, time, timedelta
 
 from airflow_provider_popin.client.config import concurrency_problem, rate_problem
 from airflow_provider_popin.client.errors import PopinInputError
-from airflow_provider_popin.sync.source_name import check_source
-from airflow_provider_popin.sync.watermark_settings import WatermarkSettings
+from airflow_provider_popin.sync.source.source_name import check_source
+from airflow_provider_popin.sync.source.watermark_settings import WatermarkSettings
 
 STEPS = (("capture", "schedule"), ("capture",), ("schedule",))
 ON_IN_DOUBT = ("hold", "resend")

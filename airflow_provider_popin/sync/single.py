@@ -19,9 +19,11 @@ from airflow_provider_popin.client.models import ScheduledCall, Slot
 from airflow_provider_popin.client.outcomes import Outcome, Verdict, classify, error_for
 from airflow_provider_popin.client.requests_sender import RequestsSender
 from airflow_provider_popin.client.retrying import MAX_RETRY_AFTER_SECONDS
-from airflow_provider_popin.sync import guards, ledger_queries
 from airflow_provider_popin.sync.errors import LeadHeldError, LedgerError, LedgerUnreachableError
-from airflow_provider_popin.sync.events import (
+from airflow_provider_popin.sync.exchange_loop import LATEST_SEND_SECONDS
+from airflow_provider_popin.sync.jobs import BookingJob, Sending
+from airflow_provider_popin.sync.ledger import guards, ledger_queries
+from airflow_provider_popin.sync.ledger.events import (
     Adopted,
     BookingState,
     CaptureState,
@@ -32,9 +34,7 @@ from airflow_provider_popin.sync.events import (
     Record,
     Settled,
 )
-from airflow_provider_popin.sync.exchange_loop import LATEST_SEND_SECONDS
-from airflow_provider_popin.sync.jobs import BookingJob, Sending
-from airflow_provider_popin.sync.ledger import Ledger
+from airflow_provider_popin.sync.ledger.ledger import Ledger
 from airflow_provider_popin.sync.settings import Prior, RunIdentity
 
 log = logging.getLogger(__name__)

@@ -26,13 +26,13 @@ from sqlalchemy.engine import Connection
 from airflow_provider_popin.client.config import ClientConfig
 from airflow_provider_popin.client.errors import PopinInputError
 from airflow_provider_popin.client.scalars import is_missing
-from airflow_provider_popin.sync import watermark_store
-from airflow_provider_popin.sync.cells import plain_cell
-from airflow_provider_popin.sync.fingerprints import Fingerprinter
+from airflow_provider_popin.sync.ledger import watermark_store
+from airflow_provider_popin.sync.ledger.watermark_store import NOWHERE, Kept, Position
 from airflow_provider_popin.sync.settings import RunIdentity, SyncSettings
-from airflow_provider_popin.sync.watermark_settings import WatermarkSettings
-from airflow_provider_popin.sync.watermark_store import NOWHERE, Kept, Position
-from airflow_provider_popin.sync.watermark_values import Mark, describe, kind_of
+from airflow_provider_popin.sync.source.cells import plain_cell
+from airflow_provider_popin.sync.source.fingerprints import Fingerprinter
+from airflow_provider_popin.sync.source.watermark_settings import WatermarkSettings
+from airflow_provider_popin.sync.source.watermark_values import Mark, describe, kind_of
 
 log = logging.getLogger(__name__)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 
-from airflow_provider_popin.sync import ledger_queries
-from airflow_provider_popin.sync.events import BookingState, CaptureState, Record
-from airflow_provider_popin.sync.ledger import Ledger
+from airflow_provider_popin.sync.ledger import ledger_queries
+from airflow_provider_popin.sync.ledger.events import BookingState, CaptureState, Record
+from airflow_provider_popin.sync.ledger.ledger import Ledger
 from airflow_provider_popin.sync.report import Report
 from airflow_provider_popin.sync.results import call_time
 from airflow_provider_popin.sync.write_back import WriteBackError

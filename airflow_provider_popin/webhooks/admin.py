@@ -5,13 +5,13 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from airflow_provider_popin.client.redaction import redact_text
-from airflow_provider_popin.sync import event_tables as tables
-from airflow_provider_popin.sync import schema
 from airflow_provider_popin.sync.admin import NoSuchLeadError, locked_as_seen
 from airflow_provider_popin.sync.errors import SyncError
-from airflow_provider_popin.sync.event_tables import EventStatus
-from airflow_provider_popin.sync.events import AlarmCleared
-from airflow_provider_popin.sync.ledger import Ledger, clock
+from airflow_provider_popin.sync.ledger import event_tables as tables
+from airflow_provider_popin.sync.ledger import schema
+from airflow_provider_popin.sync.ledger.event_tables import EventStatus
+from airflow_provider_popin.sync.ledger.events import AlarmCleared
+from airflow_provider_popin.sync.ledger.ledger import Ledger, clock
 from airflow_provider_popin.webhooks import queries
 from airflow_provider_popin.webhooks.queries import EventView, LeadView
 

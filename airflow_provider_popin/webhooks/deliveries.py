@@ -12,9 +12,9 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 
-from airflow_provider_popin.sync import event_tables as tables
-from airflow_provider_popin.sync.event_tables import EventStatus
-from airflow_provider_popin.sync.ledger import chunks, clock
+from airflow_provider_popin.sync.ledger import event_tables as tables
+from airflow_provider_popin.sync.ledger.event_tables import EventStatus
+from airflow_provider_popin.sync.ledger.ledger import chunks, clock
 from airflow_provider_popin.webhooks.events import CallEvent
 
 # An identical body on the same connection within this time is the same event; counted from its receipt.
@@ -65,7 +65,7 @@ def body_key(body: bytes, key: bytes) -> str:
 def store(connection: Connection, batch: Sequence[Delivery]) -> list[Receipt]:
     """Store deliveries, each body once.
 
-    :param connection: from :meth:`~airflow_provider_popin.sync.ledger.Ledger.write`.
+    :param connection: from :meth:`~airflow_provider_popin.sync.ledger.ledger.Ledger.write`.
     :param batch: in order of arrival.
     :return: one receipt for each; good when the transaction is committed.
     """

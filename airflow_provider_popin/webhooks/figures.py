@@ -19,10 +19,10 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from airflow_provider_popin.client.slots import load_timezone
-from airflow_provider_popin.sync import schema
-from airflow_provider_popin.sync.events import BookingState
-from airflow_provider_popin.sync.ledger import Ledger, chunks, clock
-from airflow_provider_popin.sync.tables import Instant
+from airflow_provider_popin.sync.ledger import schema
+from airflow_provider_popin.sync.ledger.events import BookingState
+from airflow_provider_popin.sync.ledger.ledger import Ledger, chunks, clock
+from airflow_provider_popin.sync.ledger.tables import Instant
 from airflow_provider_popin.webhooks.events import EventKind
 
 # Each is three parameters of one statement, and SQLite's oldest limit is 999.

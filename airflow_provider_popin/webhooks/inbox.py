@@ -11,7 +11,7 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from sqlalchemy.engine import Connection
 
 from airflow_provider_popin.sync.errors import LedgerError, LedgerUnreachableError
-from airflow_provider_popin.sync.ledger import Ledger
+from airflow_provider_popin.sync.ledger.ledger import Ledger
 from airflow_provider_popin.webhooks.deliveries import Delivery, Receipt, body_key, store
 from airflow_provider_popin.webhooks.events import CallEvent
 

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 from airflow_provider_popin.client.errors import PopinInputError
 from airflow_provider_popin.client.slots import load_timezone
-from airflow_provider_popin.sync.events import BookingState, Record
+from airflow_provider_popin.sync.ledger.events import BookingState, Record
 
 # An outcome names no slot: it is of a call that began at most this long before.
 OUTCOME_SECONDS = 24 * 3600

@@ -11,9 +11,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from airflow_provider_popin.sync import event_tables as tables
-from airflow_provider_popin.sync.events import Record
-from airflow_provider_popin.sync.ledger import Ledger, chunks, clock, insert_ignoring
+from airflow_provider_popin.sync.ledger import event_tables as tables
+from airflow_provider_popin.sync.ledger.events import Record
+from airflow_provider_popin.sync.ledger.ledger import Ledger, chunks, clock, insert_ignoring
 from airflow_provider_popin.sync.results import call_time
 
 LEASE_SECONDS = 60.0

@@ -18,11 +18,11 @@ from sqlalchemy.engine import Connection
 
 from airflow_provider_popin.client.errors import PopinInputError
 from airflow_provider_popin.client.slots import format_popin_time
-from airflow_provider_popin.sync import event_tables as tables
-from airflow_provider_popin.sync import schema
-from airflow_provider_popin.sync.event_tables import EventStatus
-from airflow_provider_popin.sync.events import BookingState, Evidence, Record
-from airflow_provider_popin.sync.ledger import Ledger, chunks, clock, locked
+from airflow_provider_popin.sync.ledger import event_tables as tables
+from airflow_provider_popin.sync.ledger import schema
+from airflow_provider_popin.sync.ledger.event_tables import EventStatus
+from airflow_provider_popin.sync.ledger.events import BookingState, Evidence, Record
+from airflow_provider_popin.sync.ledger.ledger import Ledger, chunks, clock, locked
 from airflow_provider_popin.webhooks import deliveries, matching, outbox
 from airflow_provider_popin.webhooks.events import ENDINGS, OUTCOMES, EventKind
 from airflow_provider_popin.webhooks.matching import Candidate, Match
@@ -110,7 +110,7 @@ def process_waiting(ledger: Ledger, *, limit: int = 500) -> Processed:
 def process_batch(connection: Connection, ledger: Ledger, *, limit: int = BATCH) -> Processed:
     """Process events inside the caller's transaction.
 
-    :param connection: from :meth:`~airflow_provider_popin.sync.ledger.Ledger.write`.
+    :param connection: from :meth:`~airflow_provider_popin.sync.ledger.ledger.Ledger.write`.
     :param ledger: the same ledger.
     :param limit: at most so many.
     """

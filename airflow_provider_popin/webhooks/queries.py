@@ -11,11 +11,11 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from airflow_provider_popin.sync import event_tables as tables
-from airflow_provider_popin.sync import schema
-from airflow_provider_popin.sync.event_tables import EventStatus
-from airflow_provider_popin.sync.events import BookingState, Record
-from airflow_provider_popin.sync.ledger import Ledger, chunks
+from airflow_provider_popin.sync.ledger import event_tables as tables
+from airflow_provider_popin.sync.ledger import schema
+from airflow_provider_popin.sync.ledger.event_tables import EventStatus
+from airflow_provider_popin.sync.ledger.events import BookingState, Record
+from airflow_provider_popin.sync.ledger.ledger import Ledger, chunks
 from airflow_provider_popin.webhooks.matching import UNKNOWN_CUSTOMER
 from airflow_provider_popin.webhooks.views import (
     Attention,

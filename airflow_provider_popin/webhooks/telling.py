@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 
 import sqlalchemy as sa
 
-from airflow_provider_popin.sync import schema, watermark_store
-from airflow_provider_popin.sync.ledger import Ledger
-from airflow_provider_popin.sync.watermark_store import OUTCOMES, Kept, Position
+from airflow_provider_popin.sync.ledger import schema, watermark_store
+from airflow_provider_popin.sync.ledger.ledger import Ledger
+from airflow_provider_popin.sync.ledger.watermark_store import OUTCOMES, Kept, Position
 from airflow_provider_popin.sync.write_back import WriteBackError
 from airflow_provider_popin.webhooks.queries import OutcomeView, outcomes
 

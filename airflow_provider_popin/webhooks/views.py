@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from airflow_provider_popin.sync import schema
-from airflow_provider_popin.sync.events import Record
+from airflow_provider_popin.sync.ledger import schema
+from airflow_provider_popin.sync.ledger.events import Record
 from airflow_provider_popin.sync.results import call_time
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy
 
 from airflow_provider_popin.sync.engine import LeadSync
-from airflow_provider_popin.sync.ledger import Ledger
+from airflow_provider_popin.sync.ledger.ledger import Ledger
 from airflow_provider_popin.sync.settings import RunIdentity, SyncSettings
 from airflow_provider_popin.webhooks.processing import take_evidence
 from benchmarks.people import FIELD_MAP, REGION, people

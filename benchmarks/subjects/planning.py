@@ -8,7 +8,7 @@ from datetime import UTC, datetime, time, timedelta
 from airflow_provider_popin.client.models import Slot
 from airflow_provider_popin.client.slots import format_popin_time
 from airflow_provider_popin.client.windows import SlotWindow
-from airflow_provider_popin.sync.planner import Waiting, plan
+from airflow_provider_popin.sync.planning.planner import Waiting, plan
 from benchmarks.subjects.subject import Figures, Job, report, timed
 
 _ZONE = "Asia/Kolkata"

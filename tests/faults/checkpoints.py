@@ -18,10 +18,10 @@ from sqlalchemy.engine import Connection
 
 from airflow_provider_popin.client.async_sender import AsyncSender
 from airflow_provider_popin.client.exchange import Exchange, Request
-from airflow_provider_popin.sync import guards, ledger_queries
-from airflow_provider_popin.sync.events import Event, Intent, Record, Released, Settled
-from airflow_provider_popin.sync.known_records import KnownRecords
-from airflow_provider_popin.sync.ledger import Ledger
+from airflow_provider_popin.sync.ledger import guards, ledger_queries
+from airflow_provider_popin.sync.ledger.events import Event, Intent, Record, Released, Settled
+from airflow_provider_popin.sync.ledger.known_records import KnownRecords
+from airflow_provider_popin.sync.ledger.ledger import Ledger
 
 Reach = Callable[[str], None]
 

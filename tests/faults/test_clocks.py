@@ -10,7 +10,8 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from airflow_provider_popin.sync import booking, calendar_keeper, exchange_loop, schema
+from airflow_provider_popin.sync import booking, calendar_keeper, exchange_loop
+from airflow_provider_popin.sync.ledger import schema
 from tests.faults.conftest import MakeWorld, on_each_database
 from tests.faults.invariants import check_invariants
 from tests.faults.others import when

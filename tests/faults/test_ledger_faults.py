@@ -14,10 +14,10 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from airflow_provider_popin.sync import database as database_module
 from airflow_provider_popin.sync import exchange_loop
 from airflow_provider_popin.sync.errors import LedgerError, LedgerGuardError, LedgerUnreachableError
-from airflow_provider_popin.sync.ledger import Ledger
+from airflow_provider_popin.sync.ledger import database as database_module
+from airflow_provider_popin.sync.ledger.ledger import Ledger
 from airflow_provider_popin.sync.settings import Prior
 from tests.faults.checkpoints import checkpoints
 from tests.faults.conftest import MakeWorld, on_each_database

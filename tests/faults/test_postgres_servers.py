@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from airflow_provider_popin.sync.errors import LedgerError, LedgerUnreachableError
-from airflow_provider_popin.sync.ledger import Ledger
+from airflow_provider_popin.sync.ledger.ledger import Ledger
 from tests.faults.conftest import MakeWorld
 from tests.faults.invariants import check_invariants
 from tests.faults.others import when

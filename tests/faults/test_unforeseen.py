@@ -12,16 +12,11 @@ import sqlalchemy as sa
 from airflow_provider_popin.client import outcomes
 from airflow_provider_popin.client.errors import PopinAccessError
 from airflow_provider_popin.client.exchange import Endpoint
-from airflow_provider_popin.sync import (
-    booking,
-    calendar_keeper,
-    exchange_loop,
-    ledger_queries,
-    planner,
-    session,
-)
+from airflow_provider_popin.sync import booking, calendar_keeper, exchange_loop, session
 from airflow_provider_popin.sync.errors import LedgerError, LedgerUnreachableError, SyncStoppedError
-from airflow_provider_popin.sync.ledger import Ledger
+from airflow_provider_popin.sync.ledger import ledger_queries
+from airflow_provider_popin.sync.ledger.ledger import Ledger
+from airflow_provider_popin.sync.planning import planner
 from tests.faults.checkpoints import checkpoints
 from tests.faults.conftest import MakeWorld, on_each_database
 from tests.faults.invariants import check_invariants

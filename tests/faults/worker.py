@@ -29,7 +29,7 @@ from airflow_provider_popin.client.errors import PopinError
 from airflow_provider_popin.sync import exchange_loop
 from airflow_provider_popin.sync.engine import LeadSync
 from airflow_provider_popin.sync.errors import SyncError
-from airflow_provider_popin.sync.ledger import Ledger
+from airflow_provider_popin.sync.ledger.ledger import Ledger
 from airflow_provider_popin.sync.settings import RunIdentity, SyncSettings
 from airflow_provider_popin.webhooks.processing import take_evidence
 from tests.faults.checkpoints import checkpoints

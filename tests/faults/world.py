@@ -20,7 +20,7 @@ from airflow_provider_popin.client.errors import PopinError
 from airflow_provider_popin.sandbox.server import SandboxServer
 from airflow_provider_popin.sync.engine import LeadSync
 from airflow_provider_popin.sync.errors import SyncError
-from airflow_provider_popin.sync.ledger import Ledger
+from airflow_provider_popin.sync.ledger.ledger import Ledger
 from airflow_provider_popin.sync.report import Report
 from airflow_provider_popin.sync.settings import Prior, RunIdentity, SyncSettings
 from airflow_provider_popin.webhooks.processing import take_evidence

@@ -17,7 +17,7 @@ from airflow_provider_popin.operators._leads_from_files import (
     rows_from_csv,
     rows_from_json_lines,
 )
-from airflow_provider_popin.sync.unreadable import UnreadableRow
+from airflow_provider_popin.sync.source.unreadable import UnreadableRow
 
 NAME = "/data/leads.csv"
 

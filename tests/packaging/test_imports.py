@@ -65,6 +65,8 @@ def test_provider_info_imports_nothing() -> None:
     [
         ("client", {"airflow", "sqlalchemy"}),
         ("sync", {"airflow"}),
+        ("sync/source", {"airflow", "sqlalchemy"}),
+        ("sync/planning", {"airflow", "sqlalchemy"}),
         ("webhooks", {"airflow"}),
         ("sandbox", {"airflow", "sqlalchemy"}),
     ],
@@ -84,6 +86,9 @@ def is_inside(name: str, package: str) -> bool:
     [
         ("client", ["client"]),
         ("sync", ["client", "sync"]),
+        ("sync/ledger", ["client", "sync.ledger", "sync.errors", "sync.settings"]),
+        ("sync/source", ["client", "sync.source"]),
+        ("sync/planning", ["client", "sync.planning"]),
         ("webhooks", ["client", "sync", "webhooks"]),
         ("sandbox", ["sandbox"]),
     ],

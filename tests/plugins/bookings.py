@@ -5,8 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from airflow_provider_popin.hooks.ledger import open_ledger
-from airflow_provider_popin.sync import event_tables as tables
-from airflow_provider_popin.sync.ledger import Ledger
+from airflow_provider_popin.sync.ledger import event_tables as tables
+from airflow_provider_popin.sync.ledger.ledger import Ledger
 from airflow_provider_popin.webhooks.events import customer_id_of
 from scripts.webhook_load import ACCOUNT, book_calls
 

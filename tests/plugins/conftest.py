@@ -32,7 +32,7 @@ def site(api_server: str, set_connection: Callable[..., None], tmp_path: Path) -
     """Return the page over a small ledger whose numbers are known, see ``page_site``."""
     import sqlalchemy as sa
 
-    from airflow_provider_popin.sync.ledger import Ledger
+    from airflow_provider_popin.sync.ledger.ledger import Ledger
     from tests.plugins import page_site
 
     file = tmp_path / "ledger.db"

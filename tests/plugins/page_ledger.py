@@ -8,7 +8,7 @@ import time
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from airflow_provider_popin.sync.ledger import Ledger
+from airflow_provider_popin.sync.ledger.ledger import Ledger
 
 ACCOUNT = "shop"
 DAY = 86_400

@@ -13,7 +13,7 @@ from pathlib import Path
 import requests
 import sqlalchemy as sa
 
-from airflow_provider_popin.sync.ledger import Ledger
+from airflow_provider_popin.sync.ledger.ledger import Ledger
 from airflow_provider_popin.webhooks.envelopes import parse_event
 from airflow_provider_popin.webhooks.inbox import Inbox
 from airflow_provider_popin.webhooks.processing import process_waiting

@@ -10,8 +10,8 @@ import requests
 from airflow.configuration import conf
 
 from airflow_provider_popin.plugins.page import forgery
-from airflow_provider_popin.sync.events import Answer, Evidence
-from airflow_provider_popin.sync.ledger import Ledger
+from airflow_provider_popin.sync.ledger.events import Answer, Evidence
+from airflow_provider_popin.sync.ledger.ledger import Ledger
 from airflow_provider_popin.webhooks import queries
 from tests.plugins.page_site import DOUBT, Site, hidden_in
 from tests.sync.ledgers import (

@@ -11,7 +11,7 @@ from airflow.models import Connection
 from airflow.utils.session import create_session
 
 from airflow_provider_popin.plugins.page import ledgers
-from airflow_provider_popin.sync.ledger import Ledger
+from airflow_provider_popin.sync.ledger.ledger import Ledger
 from tests.conftest import API_KEY, SELLER_TOKEN
 from tests.plugins.page_site import CONN_ID, LEDGER_CONN_ID, Site, connect, hidden_in
 from tests.plugins.test_page_access import RESOLVE, form

@@ -12,7 +12,7 @@ import psutil
 import pytest
 import sqlalchemy as sa
 
-from airflow_provider_popin.sync.ledger import Ledger
+from airflow_provider_popin.sync.ledger.ledger import Ledger
 from tests import postgres as databases
 from tests.plugins import page_ledger
 from tests.plugins.page_site import LEDGER_CONN_ID, Site, connect

@@ -15,7 +15,7 @@ import requests
 import sqlalchemy as sa
 
 from airflow_provider_popin.plugins import admission, receiver
-from airflow_provider_popin.sync.ledger import Ledger
+from airflow_provider_popin.sync.ledger.ledger import Ledger
 from tests.plugins.deliveries import KEY, address, deliver, exchange, fresh_id, missed_call, set_up
 from tests.postgres import empty_schema
 

@@ -21,7 +21,7 @@ from airflow_provider_popin.plugins.connections import ConnectionsUnavailableErr
 from airflow_provider_popin.plugins.ledgers import Ledgers
 from airflow_provider_popin.plugins.outbox import EmissionError, emit_waiting, register_all
 from airflow_provider_popin.sync.errors import LedgerError
-from airflow_provider_popin.sync.ledger import Ledger
+from airflow_provider_popin.sync.ledger.ledger import Ledger
 from airflow_provider_popin.webhooks.envelopes import parse_event
 from airflow_provider_popin.webhooks.inbox import Inbox
 from airflow_provider_popin.webhooks.outbox import AssetEvent

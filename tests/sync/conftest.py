@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
-from airflow_provider_popin.sync.ledger import Ledger
+from airflow_provider_popin.sync.ledger.ledger import Ledger
 from tests.postgres import empty_schema
 from tests.sync.ledgers import Database
 

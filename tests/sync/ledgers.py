@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
-from airflow_provider_popin.sync import ledger_queries, schema, tables
-from airflow_provider_popin.sync.events import (
+from airflow_provider_popin.sync.ledger import ledger_queries, schema, tables
+from airflow_provider_popin.sync.ledger.events import (
     Answer,
     Claimed,
     Event,
@@ -21,7 +21,7 @@ from airflow_provider_popin.sync.events import (
     Settled,
     Step,
 )
-from airflow_provider_popin.sync.ledger import Ledger
+from airflow_provider_popin.sync.ledger.ledger import Ledger
 
 ACCOUNT, SOURCE, RUN = "shop", "crm.leads", "dag/run 1/task"
 OWNER = "00000000-0000-0000-0000-00000000000a"
@@ -136,7 +136,7 @@ def lead_in(ledger: Ledger, state: str, lead_id: str = "L1", *, slot: int = SLOT
 
 
 def unassign(ledger: Ledger, key: int, reason: str = "slots_full") -> None:
-    from airflow_provider_popin.sync.events import BookingState, Released
+    from airflow_provider_popin.sync.ledger.events import BookingState, Released
 
     assert apply(ledger, Released(key, OWNER, BookingState.UNASSIGNED, RUN, reason)) == [True]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from airflow_provider_popin.sync.rows import BadRow, LeadRow, RowReader
+from airflow_provider_popin.sync.source.rows import BadRow, LeadRow, RowReader
 
 BOTH = ("capture", "schedule")
 # From the ranges that regulators set aside for fiction.

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 import sqlalchemy as sa
 
-from airflow_provider_popin.sync import admin, ledger_queries, schema
+from airflow_provider_popin.sync import admin
 from airflow_provider_popin.sync.admin import NoSuchLeadError
-from airflow_provider_popin.sync.events import Answer, Evidence
-from airflow_provider_popin.sync.ledger import Ledger
+from airflow_provider_popin.sync.ledger import ledger_queries, schema
+from airflow_provider_popin.sync.ledger.events import Answer, Evidence
+from airflow_provider_popin.sync.ledger.ledger import Ledger
 from tests.privacy import assert_no_personal_data, register_personal
 from tests.sync.ledgers import (
     ACCOUNT,

@@ -16,9 +16,9 @@ from airflow_provider_popin.sync.admission import (
     decide,
     final_result,
 )
-from airflow_provider_popin.sync.booking_wish import BookingWish
-from airflow_provider_popin.sync.events import Ending, Record
-from airflow_provider_popin.sync.rows import BadRow, LeadRow
+from airflow_provider_popin.sync.ledger.events import Ending, Record
+from airflow_provider_popin.sync.source.booking_wish import BookingWish
+from airflow_provider_popin.sync.source.rows import BadRow, LeadRow
 
 RUN, EARLIER = "dag/run 2/task", "dag/run 1/task"
 NOW = Situation(dag_run=RUN, books=True, resend=False, owner="me", live_owners=frozenset({"me", "other"}))

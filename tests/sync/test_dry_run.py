@@ -13,10 +13,10 @@ from airflow_provider_popin.client.client import PopinClient
 from airflow_provider_popin.client.config import ClientConfig
 from airflow_provider_popin.client.errors import PopinAccessError, PopinInputError
 from airflow_provider_popin.sandbox.server import SandboxServer
-from airflow_provider_popin.sync import schema
 from airflow_provider_popin.sync.engine import LeadSync
 from airflow_provider_popin.sync.errors import LedgerError
-from airflow_provider_popin.sync.ledger import Ledger
+from airflow_provider_popin.sync.ledger import schema
+from airflow_provider_popin.sync.ledger.ledger import Ledger
 from airflow_provider_popin.sync.report import Report
 from airflow_provider_popin.sync.settings import RunIdentity, SyncSettings
 from tests.conftest import API_KEY, SELLER_TOKEN

@@ -13,7 +13,7 @@ from airflow_provider_popin.sync import engine, progress
 from airflow_provider_popin.sync.engine import LeadSync
 from airflow_provider_popin.sync.errors import LedgerError
 from airflow_provider_popin.sync.settings import RunIdentity, SyncSettings
-from airflow_provider_popin.sync.unreadable import Unreadable, UnreadableRow
+from airflow_provider_popin.sync.source.unreadable import Unreadable, UnreadableRow
 from tests.faults import conftest as fixtures
 from tests.faults.conftest import MakeWorld
 from tests.faults.invariants import check_invariants

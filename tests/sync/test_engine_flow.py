@@ -12,13 +12,14 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from airflow_provider_popin.sync import guards, ledger_queries, reading, session
+from airflow_provider_popin.sync import reading, session
 from airflow_provider_popin.sync.booking import BookingDesk
 from airflow_provider_popin.sync.calendar_keeper import CalendarKeeper
 from airflow_provider_popin.sync.engine import LeadSync
 from airflow_provider_popin.sync.errors import LedgerGuardError, SyncStoppedError
 from airflow_provider_popin.sync.intake import Admission
 from airflow_provider_popin.sync.job_queue import FEW_JOBS, MANY_JOBS
+from airflow_provider_popin.sync.ledger import guards, ledger_queries
 from airflow_provider_popin.sync.reading import CHUNK_ROWS
 from airflow_provider_popin.sync.settings import Prior, RunIdentity
 from airflow_provider_popin.sync.write_back import WriteBackError

@@ -12,14 +12,15 @@ from sqlalchemy.engine import Connection
 from airflow_provider_popin.client.leads import make_lead
 from airflow_provider_popin.client.models import Slot
 from airflow_provider_popin.client.outcomes import Outcome, Verdict
-from airflow_provider_popin.sync import intake, ledger_queries
+from airflow_provider_popin.sync import intake
 from airflow_provider_popin.sync.admission import Action, ResultSet, Situation
-from airflow_provider_popin.sync.booking_wish import BookingWish
-from airflow_provider_popin.sync.events import Answer, Event, Record, Settled, Step
 from airflow_provider_popin.sync.intake import Admission, Admitted, CaptureDesk, Limit, Row, capture_job
 from airflow_provider_popin.sync.jobs import BookingJob, Job
-from airflow_provider_popin.sync.ledger import Ledger
-from airflow_provider_popin.sync.rows import BadRow, LeadRow
+from airflow_provider_popin.sync.ledger import ledger_queries
+from airflow_provider_popin.sync.ledger.events import Answer, Event, Record, Settled, Step
+from airflow_provider_popin.sync.ledger.ledger import Ledger
+from airflow_provider_popin.sync.source.booking_wish import BookingWish
+from airflow_provider_popin.sync.source.rows import BadRow, LeadRow
 from tests.sync.ledgers import (
     ACCOUNT,
     OWNER,

@@ -14,10 +14,10 @@ from airflow_provider_popin.client.leads import make_lead
 from airflow_provider_popin.client.models import Customer, ScheduledCall, Slot
 from airflow_provider_popin.client.outcomes import Outcome, Verdict
 from airflow_provider_popin.sync import progress as progress_module
-from airflow_provider_popin.sync.booking_wish import BookingWish
-from airflow_provider_popin.sync.events import Answer, Settled, Step
 from airflow_provider_popin.sync.jobs import BookingJob, CaptureJob, Sending
+from airflow_provider_popin.sync.ledger.events import Answer, Settled, Step
 from airflow_provider_popin.sync.progress import Progress
+from airflow_provider_popin.sync.source.booking_wish import BookingWish
 
 SLOT = Slot(datetime(2025, 9, 25, 9, 45, tzinfo=UTC), "Thu, 25 Sep 2025 03:15 PM")
 SENDING = Sending("me", "dag/run 1/task", 30.0)

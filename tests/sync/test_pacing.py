@@ -8,9 +8,9 @@ import time
 import pytest
 import sqlalchemy as sa
 
-from airflow_provider_popin.sync import schema
 from airflow_provider_popin.sync.errors import SyncStoppedError
 from airflow_provider_popin.sync.exchange_loop import LATEST_SEND_SECONDS
+from airflow_provider_popin.sync.ledger import schema
 from airflow_provider_popin.sync.pacing import MOST_APART_SECONDS, MOST_SECONDS, SHARE, Pacer
 from tests.faults import conftest as fixtures
 from tests.faults.conftest import MakeWorld

@@ -12,14 +12,14 @@ from airflow_provider_popin.client.config import ClientConfig
 from airflow_provider_popin.client.errors import PopinInputError
 from airflow_provider_popin.sync import reading
 from airflow_provider_popin.sync.admission import Action, Decision
-from airflow_provider_popin.sync.events import Record
 from airflow_provider_popin.sync.intake import Admitted, Row
+from airflow_provider_popin.sync.ledger.events import Record
 from airflow_provider_popin.sync.progress import Progress
 from airflow_provider_popin.sync.reading import SourceReader, lead_id_column, row_reader
 from airflow_provider_popin.sync.settings import SyncSettings
+from airflow_provider_popin.sync.source.unreadable import Unreadable, UnreadableRow
 from airflow_provider_popin.sync.spool import Spool, SpooledRow
 from airflow_provider_popin.sync.stop_switch import StopSwitch
-from airflow_provider_popin.sync.unreadable import Unreadable, UnreadableRow
 
 RawRow = Mapping[str, object]
 CONFIG = ClientConfig(seller_token="51", api_key="key", base_url="http://127.0.0.1:1", default_region="US")

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_popin.sync import ledger_queries, schema
 from airflow_provider_popin.sync.admission import ResultSet, Situation
-from airflow_provider_popin.sync.events import Answer, Record, Settled, Step
-from airflow_provider_popin.sync.ledger import Ledger
+from airflow_provider_popin.sync.ledger import ledger_queries, schema
+from airflow_provider_popin.sync.ledger.events import Answer, Record, Settled, Step
+from airflow_provider_popin.sync.ledger.ledger import Ledger
 from airflow_provider_popin.sync.report import NAMED_LEADS, Report, summary_line
 from airflow_provider_popin.sync.results import call_time, write_results
 from airflow_provider_popin.sync.settings import SyncSettings

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from airflow_provider_popin.client.errors import PopinInputError
-from airflow_provider_popin.sync import admin, watermark_store
+from airflow_provider_popin.sync import admin
+from airflow_provider_popin.sync.ledger import watermark_store
 from tests.faults import conftest as fixtures
 from tests.faults.conftest import MakeWorld
 from tests.faults.invariants import check_invariants

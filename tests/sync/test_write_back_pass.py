@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from airflow_provider_popin.sync import ledger_queries
-from airflow_provider_popin.sync.ledger import Ledger
+from airflow_provider_popin.sync.ledger import ledger_queries
+from airflow_provider_popin.sync.ledger.ledger import Ledger
 from airflow_provider_popin.sync.report import Report
 from airflow_provider_popin.sync.write_back import WriteBackError
 from airflow_provider_popin.sync.write_back_pass import write_back_changes

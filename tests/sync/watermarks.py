@@ -10,7 +10,7 @@ from typing import Any
 from airflow_provider_popin.client.errors import PopinError
 from airflow_provider_popin.sync.errors import SyncError
 from airflow_provider_popin.sync.settings import RunIdentity
-from airflow_provider_popin.sync.watermark_settings import WatermarkSettings
+from airflow_provider_popin.sync.source.watermark_settings import WatermarkSettings
 from tests.faults.people import Row, lead_row
 from tests.faults.world import Run, World, kept_logs
 

@@ -9,10 +9,10 @@ from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
 
-from airflow_provider_popin.sync import event_tables as tables
-from airflow_provider_popin.sync import ledger_queries, schema
-from airflow_provider_popin.sync.events import Record
-from airflow_provider_popin.sync.ledger import Ledger
+from airflow_provider_popin.sync.ledger import event_tables as tables
+from airflow_provider_popin.sync.ledger import ledger_queries, schema
+from airflow_provider_popin.sync.ledger.events import Record
+from airflow_provider_popin.sync.ledger.ledger import Ledger
 from airflow_provider_popin.webhooks.deliveries import Delivery, body_key, store
 from airflow_provider_popin.webhooks.envelopes import parse_event
 from airflow_provider_popin.webhooks.processing import process_waiting

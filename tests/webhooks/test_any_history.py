@@ -15,9 +15,17 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from airflow_provider_popin.sync import ledger_queries
-from airflow_provider_popin.sync.events import Answer, Expired, Planned, Record, Resolved, Settled, Step
-from airflow_provider_popin.sync.ledger import Ledger
+from airflow_provider_popin.sync.ledger import ledger_queries
+from airflow_provider_popin.sync.ledger.events import (
+    Answer,
+    Expired,
+    Planned,
+    Record,
+    Resolved,
+    Settled,
+    Step,
+)
+from airflow_provider_popin.sync.ledger.ledger import Ledger
 from airflow_provider_popin.webhooks.processing import process_waiting
 from tests.sync.ledgers import (
     ACCOUNT,

@@ -10,8 +10,8 @@ import pytest
 
 from airflow_provider_popin import cli
 from airflow_provider_popin.hooks.ledger import open_ledger
-from airflow_provider_popin.sync import guards
-from airflow_provider_popin.sync.ledger import Ledger
+from airflow_provider_popin.sync.ledger import guards
+from airflow_provider_popin.sync.ledger.ledger import Ledger
 from tests.privacy import assert_no_personal_data
 from tests.sync.ledgers import ACCOUNT, record
 from tests.webhooks.deliveries import (

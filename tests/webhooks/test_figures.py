@@ -10,8 +10,8 @@ import pytest
 import sqlalchemy as sa
 
 from airflow_provider_popin.client.errors import PopinInputError
-from airflow_provider_popin.sync import guards, ledger_queries, schema
-from airflow_provider_popin.sync.ledger import Ledger
+from airflow_provider_popin.sync.ledger import guards, ledger_queries, schema
+from airflow_provider_popin.sync.ledger.ledger import Ledger
 from airflow_provider_popin.webhooks import figures, queries
 from airflow_provider_popin.webhooks.figures import FunnelDay, Rejection, SlotUse
 from tests.sync.ledgers import ACCOUNT, SOURCE, Database, lead_in

@@ -12,8 +12,8 @@ import pytest
 import sqlalchemy as sa
 
 from airflow_provider_popin.sandbox.server import SandboxServer
-from airflow_provider_popin.sync import event_tables as tables
-from airflow_provider_popin.sync.ledger import Ledger
+from airflow_provider_popin.sync.ledger import event_tables as tables
+from airflow_provider_popin.sync.ledger.ledger import Ledger
 from tests.faults.conftest import MakeWorld, _short_waits, ledger_url, make_world, on_each_database
 from tests.faults.invariants import check_invariants
 from tests.faults.world import World

@@ -11,9 +11,9 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from airflow_provider_popin.sync import event_tables as tables
 from airflow_provider_popin.sync.errors import LedgerError, LedgerUnreachableError
-from airflow_provider_popin.sync.ledger import Ledger
+from airflow_provider_popin.sync.ledger import event_tables as tables
+from airflow_provider_popin.sync.ledger.ledger import Ledger
 from airflow_provider_popin.webhooks import deliveries as store_module
 from airflow_provider_popin.webhooks import inbox as inbox_module
 from airflow_provider_popin.webhooks.deliveries import DUPLICATE_SECONDS, Delivery

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_popin.sync.events import BookingState, CaptureState, Record
+from airflow_provider_popin.sync.ledger.events import BookingState, CaptureState, Record
 from airflow_provider_popin.webhooks.matching import (
     Candidate,
     Match,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from airflow_provider_popin.sync import event_tables as tables
-from airflow_provider_popin.sync.ledger import Ledger
+from airflow_provider_popin.sync.ledger import event_tables as tables
+from airflow_provider_popin.sync.ledger.ledger import Ledger
 from airflow_provider_popin.webhooks.outbox import (
     LEASE_SECONDS,
     asset_uri,

@@ -7,11 +7,12 @@ import threading
 import pytest
 import sqlalchemy as sa
 
-from airflow_provider_popin.sync import admin, schema
-from airflow_provider_popin.sync import event_tables as tables
+from airflow_provider_popin.sync import admin
 from airflow_provider_popin.sync.errors import LedgerUnreachableError
-from airflow_provider_popin.sync.events import Answer
-from airflow_provider_popin.sync.ledger import Ledger
+from airflow_provider_popin.sync.ledger import event_tables as tables
+from airflow_provider_popin.sync.ledger import schema
+from airflow_provider_popin.sync.ledger.events import Answer
+from airflow_provider_popin.sync.ledger.ledger import Ledger
 from airflow_provider_popin.webhooks import deliveries as deliveries_module
 from airflow_provider_popin.webhooks import processing, queries
 from airflow_provider_popin.webhooks.outbox import next_asset_events

@@ -8,7 +8,7 @@ from dataclasses import asdict
 import pytest
 
 from airflow_provider_popin.sync.admin import NoSuchLeadError
-from airflow_provider_popin.sync.ledger import Ledger
+from airflow_provider_popin.sync.ledger.ledger import Ledger
 from airflow_provider_popin.webhooks import queries
 from airflow_provider_popin.webhooks.admin import NoSuchEventError, clear_alarm, dismiss_event
 from tests.privacy import assert_no_personal_data

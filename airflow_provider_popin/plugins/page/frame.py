@@ -10,7 +10,7 @@ from fastapi import Depends, Query, Request
 from airflow_provider_popin.plugins.page.access import Visitor, visitor
 from airflow_provider_popin.plugins.page.formats import query
 from airflow_provider_popin.plugins.page.ledgers import Ledgers, OpenLedger, TroubleError, connection_ids
-from airflow_provider_popin.sync.ledger import Ledger
+from airflow_provider_popin.sync.ledger.ledger import Ledger
 
 _FIRST_STEPS = (
     "Under Admin, Connections, create one of the type Popin: your seller token, your API key, and as "

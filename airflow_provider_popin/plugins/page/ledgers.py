@@ -25,7 +25,7 @@ from airflow_provider_popin.plugins.connections import (
     listed_conn_ids,
 )
 from airflow_provider_popin.sync.errors import LedgerError, LedgerUnreachableError
-from airflow_provider_popin.sync.ledger import Ledger
+from airflow_provider_popin.sync.ledger.ledger import Ledger
 
 _KEPT_OPEN = 16
 

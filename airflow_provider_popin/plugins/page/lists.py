@@ -11,7 +11,7 @@ from fastapi.responses import HTMLResponse
 from airflow_provider_popin.client.errors import PopinInputError
 from airflow_provider_popin.plugins.page.frame import Page, RowId, Text, page
 from airflow_provider_popin.plugins.page.rendering import render
-from airflow_provider_popin.sync.cells import clean_lead_id
+from airflow_provider_popin.sync.source.cells import clean_lead_id
 from airflow_provider_popin.webhooks import figures, queries
 
 STEP = 25

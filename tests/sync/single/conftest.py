@@ -12,7 +12,7 @@ from airflow_provider_popin.client.config import ClientConfig
 from airflow_provider_popin.client.leads import make_lead
 from airflow_provider_popin.client.models import ScheduledCall
 from airflow_provider_popin.sandbox.server import SandboxServer
-from airflow_provider_popin.sync.ledger import Ledger
+from airflow_provider_popin.sync.ledger.ledger import Ledger
 from airflow_provider_popin.sync.single import SingleBooking, book_one
 from tests.conftest import API_KEY, SELLER_TOKEN
 from tests.sync.ledgers import (

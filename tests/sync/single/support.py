@@ -9,7 +9,7 @@ from airflow_provider_popin.client.config import ClientConfig
 from airflow_provider_popin.client.models import ScheduledCall, Slot
 from airflow_provider_popin.sandbox.server import SandboxServer
 from airflow_provider_popin.sync import admin
-from airflow_provider_popin.sync.ledger import Ledger
+from airflow_provider_popin.sync.ledger.ledger import Ledger
 from airflow_provider_popin.sync.settings import RunIdentity
 from airflow_provider_popin.sync.single import SingleBooking
 from tests.privacy import register_personal

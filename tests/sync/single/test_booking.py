@@ -16,10 +16,11 @@ from airflow_provider_popin.client.errors import (
     PopinRejectedError,
 )
 from airflow_provider_popin.sandbox.server import SandboxServer
-from airflow_provider_popin.sync import admin, ledger_queries
+from airflow_provider_popin.sync import admin
 from airflow_provider_popin.sync.errors import LeadHeldError
-from airflow_provider_popin.sync.events import Answer
-from airflow_provider_popin.sync.ledger import Ledger
+from airflow_provider_popin.sync.ledger import ledger_queries
+from airflow_provider_popin.sync.ledger.events import Answer
+from airflow_provider_popin.sync.ledger.ledger import Ledger
 from airflow_provider_popin.sync.single import SingleBooking, book_one
 from tests.conftest import API_KEY
 from tests.privacy import assert_no_personal_data

@@ -12,10 +12,11 @@ from airflow_provider_popin.client.client import PopinClient
 from airflow_provider_popin.client.config import ClientConfig
 from airflow_provider_popin.client.leads import make_lead
 from airflow_provider_popin.sandbox.server import SandboxServer
-from airflow_provider_popin.sync import admin, ledger_queries
+from airflow_provider_popin.sync import admin
 from airflow_provider_popin.sync.errors import LeadHeldError, LedgerGuardError
-from airflow_provider_popin.sync.events import Refused
-from airflow_provider_popin.sync.ledger import Ledger
+from airflow_provider_popin.sync.ledger import ledger_queries
+from airflow_provider_popin.sync.ledger.events import Refused
+from airflow_provider_popin.sync.ledger.ledger import Ledger
 from airflow_provider_popin.sync.settings import Prior
 from airflow_provider_popin.sync.single import SingleBooking, book_one
 from tests.sync.ledgers import (

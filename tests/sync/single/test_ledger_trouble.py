@@ -18,10 +18,11 @@ from airflow_provider_popin.client.errors import (
 from airflow_provider_popin.client.limits import limiter_for
 from airflow_provider_popin.client.requests_sender import RequestsSender
 from airflow_provider_popin.sandbox.server import SandboxServer
-from airflow_provider_popin.sync import database as database_module
-from airflow_provider_popin.sync import ledger_queries, single
+from airflow_provider_popin.sync import single
 from airflow_provider_popin.sync.errors import LeadHeldError, LedgerError
-from airflow_provider_popin.sync.ledger import Ledger
+from airflow_provider_popin.sync.ledger import database as database_module
+from airflow_provider_popin.sync.ledger import ledger_queries
+from airflow_provider_popin.sync.ledger.ledger import Ledger
 from airflow_provider_popin.sync.single import SingleBooking, book_one
 from tests.sync.ledgers import (
     Database,

@@ -1,0 +1,31 @@
+"""A lead is forgotten: so is what Popin told about its customer."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from airflow_provider_popin.sync.ledger import event_tables as tables
+from airflow_provider_popin.sync.ledger import schema
+
+_events = tables.events.c
+_leads = schema.leads.c
+
+
+def forget_events(connection: Connection, found: sa.sql.elements.ColumnElement[bool]) -> None:
+    """Erase customer, time and payload of the events of some leads. That there was an event stays.
+
+    :param connection: in a write transaction, before the leads' own customer_id is erased.
+    :param found: which leads.
+    """
+    by_id = sa.select(_leads.id).where(found)
+    by_customer = sa.select(_leads.id).where(
+        found,
+        _leads.account == _events.account,
+        sa.or_(_leads.customer_id == _events.customer_id, _leads.second_customer == _events.customer_id),
+    )
+    connection.execute(
+        tables.events.update()
+        .where(sa.or_(_events.lead.in_(by_id), by_customer.exists()))
+        .values(customer_id=None, slot_local=None, payload="{}", closed_why=None)
+    )

@@ -1,0 +1,1 @@
+"""Which lead gets which slot: ``planner`` knows leads and slots, ``matching`` only ints. Pure."""
