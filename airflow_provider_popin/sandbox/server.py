@@ -141,7 +141,7 @@ class SandboxServer:
         """
         self._ask(lambda: self._runner.app.reset(changes))
 
-    def wait_idle(self, *, timeout_seconds: float = 5.0) -> None:
+    def wait_idle(self, *, timeout_seconds: float = 30.0) -> None:
         """
         Wait until no request is being handled: those of a client that was killed go on without it.
 
@@ -154,7 +154,7 @@ class SandboxServer:
                 raise TimeoutError("requests are still being handled")
             time.sleep(POLL_SECONDS)
 
-    def wait_webhooks(self, *, timeout_seconds: float = 10.0) -> None:
+    def wait_webhooks(self, *, timeout_seconds: float = 30.0) -> None:
         """
         Wait until every webhook planned so far is answered, has failed or was given up.
 
@@ -167,7 +167,7 @@ class SandboxServer:
                 raise TimeoutError("webhooks are still under way")
             time.sleep(POLL_SECONDS)
 
-    def wait_listening(self, *, timeout_seconds: float = 5.0) -> None:
+    def wait_listening(self, *, timeout_seconds: float = 30.0) -> None:
         """
         Wait until the port is open, as it is again at the end of an outage.
 

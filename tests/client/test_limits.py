@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import threading
-import time
 
 import pytest
 from hypothesis import given
@@ -139,21 +138,25 @@ def test_enormous_rate() -> None:
 
 
 def test_threads_share_one_limit() -> None:
-    limiter = RateLimiter(100)
-    moments: list[float] = []
+    clock = Clock()
+    limiter = RateLimiter(100, clock=clock)
+    given: list[float] = []
 
     def work() -> None:
-        end = time.monotonic() + 0.3
-        while time.monotonic() < end:
+        for _ in range(200):
             if limiter.try_acquire() == 0.0:
-                moments.append(time.monotonic())
+                given.append(clock.now)
 
-    threads = [threading.Thread(target=work) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert 10 <= len(moments) <= 36
+    for _ in range(30):
+        clock.now += 0.01
+        threads = [threading.Thread(target=work) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    assert 27 <= len(given) <= 30
+    assert len(set(given)) == len(given)
 
 
 def test_one_limiter_per_account_and_rate() -> None:

@@ -251,7 +251,10 @@ def test_an_old_backup_is_refused_before_any_post(make_world: MakeWorld) -> None
     check_booked_once(world.sandbox.bookings(), 0)
 
 
-def test_a_ledger_that_is_deleted_in_mid_run_books_nobody_twice(make_world: MakeWorld) -> None:
+def test_a_ledger_that_is_deleted_in_mid_run_books_nobody_twice(
+    make_world: MakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exchange_loop, "KEEP_OUTCOME_SECONDS", 0.3)
     world = make_world(20)
     world.sandbox.set_faults("schedule:slow_after_commit(0.02)")
 

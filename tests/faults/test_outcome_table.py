@@ -19,7 +19,7 @@ CUT_OFF = ["refuse", "outage(0.02)"]
 UNKNOWN = [*BOTH_SIDES, *CUT_OFF, "cut_body", "missing_parts(status)"]
 # All of them are committed. The rest must be done within the timeout, however busy the machine is.
 TIMEOUT = 4.0
-SLOW = ["slow_before_commit(8)", "slow_after_commit(8)", "slow_body(16)"]
+SLOW = ["slow_before_commit(8)", "slow_after_commit(8)", "slow_body(8)"]
 REFUSED = ["400", "409", "422", "422_no_field", "status0", "echo(200)", "echo(409)", "echo(422)"]
 STOP = ["401", "403", "404", "422_html", "echo(402)"]
 THROTTLED = ["429(0)", "429(0.1)", "429(none)", "429(date:0)", "429(soon)"]
