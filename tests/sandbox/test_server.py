@@ -92,13 +92,11 @@ def test_the_oracle_outlives_the_server() -> None:
 
 
 def test_stop_cuts_open_requests_without_a_word(caplog: pytest.LogCaptureFixture) -> None:
-    with SandboxServer(SETTINGS.changed({"latency_ms": 5000.0})) as popin, connect(popin) as connection:
+    with SandboxServer(SETTINGS.changed({"latency_ms": 60_000.0})) as popin, connect(popin) as connection:
         head, body = raw_request("/api/v1/external/capture", {})
         connection.sendall(head + body)
         wait_until(lambda: popin.stats()["open_requests"])
-        began = time.monotonic()
         popin.__exit__(None, None, None)
-        assert time.monotonic() - began < 4
         with pytest.raises(ConnectionResetError):
             connection.recv(1)
         assert popin.stats()["open_requests"] == 0

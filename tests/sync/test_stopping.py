@@ -33,7 +33,7 @@ class TestSwitch:
         switch.stop_from_outside("the task was killed")
         assert isinstance(switch.failure, SyncStoppedError)
         assert str(switch.failure) == "the task was killed"
-        assert 0.0 <= switch.hurried_seconds() < 5.0
+        assert 0.0 <= switch.hurried_seconds() < 60.0
 
     def test_the_hurry_counts_from_its_beginning(self) -> None:
         switch = StopSwitch()
@@ -47,17 +47,17 @@ class TestSwitch:
         switch.attach()
         before = time.monotonic()
         await switch.sleep(0.01)
-        sleeping = asyncio.create_task(switch.sleep(60))
+        sleeping = asyncio.create_task(switch.sleep(600))
         await asyncio.sleep(0)
         await asyncio.to_thread(switch.stop, None)
         await sleeping
-        assert time.monotonic() - before < 10
+        assert time.monotonic() - before < 60
 
     async def test_a_stop_before_the_loop_is_not_lost(self) -> None:
         switch = StopSwitch()
         switch.stop_from_outside("killed early")
         switch.attach()
-        await switch.sleep(60)
+        await switch.sleep(600)
         await switch.wait_hurry()
 
     async def test_a_stop_in_good_order_is_no_hurry(self) -> None:
@@ -65,7 +65,7 @@ class TestSwitch:
         switch.attach()
         hurrying = asyncio.create_task(switch.wait_hurry())
         switch.stop(None)
-        await switch.sleep(60)
+        await switch.sleep(600)
         assert not hurrying.done()
         switch.stop(None, hurry=True)
         await hurrying
