@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
+from collections import deque
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from airflow_provider_popin.client import limits
 from airflow_provider_popin.client.config import ClientConfig
 from airflow_provider_popin.client.limits import RateLimiter, limiter_for
 
@@ -137,7 +140,16 @@ def test_enormous_rate() -> None:
     assert limiter.try_acquire() == 0.0
 
 
-def test_threads_share_one_limit() -> None:
+class SlowDeque(deque[float]):
+    """Lets other threads run between the look at the limit and the note that a permit was given."""
+
+    def append(self, moment: float) -> None:
+        time.sleep(0.001)
+        super().append(moment)
+
+
+def test_threads_share_one_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "deque", SlowDeque)
     clock = Clock()
     limiter = RateLimiter(100, clock=clock)
     given: list[float] = []
