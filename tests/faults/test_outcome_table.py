@@ -11,6 +11,7 @@ import pytest
 
 from airflow_provider_popin.client.errors import PopinAccessError, PopinError, PopinReplyError
 from airflow_provider_popin.sandbox.fault_kinds import KINDS, TWO_SIDED
+from airflow_provider_popin.sync import session
 from tests.faults.conftest import MakeWorld
 from tests.faults.invariants import check_invariants
 
@@ -227,9 +228,16 @@ def test_a_booking_that_lacks_what_is_not_needed_is_incomplete(make_world: MakeW
     check_invariants(world)
 
 
+@pytest.fixture
+def _lists_stay_fresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However slow the machine is, no list is read for its age."""
+    monkeypatch.setattr(session, "FRESH_SECONDS", 3600.0)
+
+
 LOST_LISTS = [fault.replace("(status)", "(availability)") for fault in UNKNOWN]
 
 
+@pytest.mark.usefixtures("_lists_stay_fresh")
 @pytest.mark.parametrize("first", range(0, len(LOST_LISTS), 4))
 def test_a_list_of_slots_that_is_lost_is_read_again(make_world: MakeWorld, first: int) -> None:
     """Twice in a row before the first POST, and twice before the bookings."""
@@ -246,6 +254,7 @@ def test_a_list_of_slots_that_is_lost_is_read_again(make_world: MakeWorld, first
     check_invariants(world)
 
 
+@pytest.mark.usefixtures("_lists_stay_fresh")
 @pytest.mark.parametrize("fault", SLOW)
 def test_a_list_of_slots_that_is_late_is_read_again(make_world: MakeWorld, fault: str) -> None:
     """Once before the first POST, and once before the bookings."""

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_popin.sync import exchange_loop
+from airflow_provider_popin.sync import engine, exchange_loop
 from airflow_provider_popin.sync.engine import LeadSync
 from airflow_provider_popin.sync.errors import SyncStoppedError
 from tests.faults.conftest import MakeWorld
@@ -22,7 +22,9 @@ from tests.faults.others import when
 from tests.faults.people import Row, lead_row
 from tests.faults.world import Run, World, kept_logs
 
-AIRFLOW_KILLS_AFTER = 5.0
+# What a stop must not wait for takes longer than this, and a busy machine needs less for the stop. That it
+# fits into the five seconds that Airflow grants is tested under a real supervisor.
+WAITED_SECONDS = 12.0
 
 
 class Terminated(BaseException):
@@ -32,6 +34,12 @@ class Terminated(BaseException):
 @pytest.fixture
 def short_drain(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exchange_loop, "DRAIN_SECONDS", 0.3)
+
+
+@pytest.fixture
+def long_drain(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exchange_loop, "DRAIN_SECONDS", 60.0)
+    monkeypatch.setattr(engine, "STOP_SECONDS", 70.0)
 
 
 @pytest.fixture
@@ -75,6 +83,7 @@ def run_and_stop(
     return run, ended - moments[0]
 
 
+@pytest.mark.usefixtures("long_drain")
 @pytest.mark.parametrize("endpoint", ["capture", "schedule"])
 def test_answers_that_come_in_time_are_kept(make_world: MakeWorld, endpoint: str) -> None:
     world = make_world(12)
@@ -98,18 +107,18 @@ def test_answers_that_come_in_time_are_kept(make_world: MakeWorld, endpoint: str
 @pytest.mark.parametrize("endpoint", ["capture", "schedule"])
 def test_what_is_unanswered_after_three_seconds_is_in_doubt(make_world: MakeWorld, endpoint: str) -> None:
     world = make_world(8, timeout_seconds=20)
-    world.sandbox.set_faults(f"{endpoint}:slow_after_commit(6)@2-")
+    world.sandbox.set_faults(f"{endpoint}:slow_after_commit(15)@2-")
 
     _, seconds = run_and_stop(
         world, lambda: world.sandbox.stats()["committed"][endpoint] >= 5, max_concurrency=4
     )
 
-    assert 2.5 < seconds < AIRFLOW_KILLS_AFTER
+    assert 2.5 < seconds < WAITED_SECONDS
     ended = list(world.ledger.ended().values())
     assert ended.count("in_doubt") == 4
     assert not world.ledger.live_owners()
     world.sandbox.set_faults()
-    world.sandbox.reset() if endpoint == "capture" else world.sandbox.wait_idle(timeout_seconds=10)
+    world.sandbox.reset() if endpoint == "capture" else world.sandbox.wait_idle()
     if endpoint == "schedule":
         check_invariants(world, interrupted=4)
 
@@ -121,11 +130,10 @@ def test_an_exception_in_the_waiting_thread_stops_the_run_in_order(
     make_world: MakeWorld, endpoint: str, in_time: bool, request: pytest.FixtureRequest
 ) -> None:
     """SIGTERM on Airflow 2, a task timeout on any: the exception lands wherever the main thread is."""
-    if not in_time:
-        request.getfixturevalue("short_drain")
+    request.getfixturevalue("long_drain" if in_time else "short_drain")
     world = make_world(12)
-    # Far from the end of the drain in either case, and long enough for the signal to come while the first
-    # four are under way, on a machine that has much else to do.
+    # Long enough for the signal to come while the first four are under way, on a machine that has much else
+    # to do.
     world.sandbox.set_faults(f"{endpoint}:slow_after_commit({1.0 if in_time else 4.0})")
 
     with when(
@@ -188,7 +196,7 @@ def test_a_stop_does_not_read_an_endless_source_to_its_end(make_world: MakeWorld
         world, lambda: world.sandbox.stats()["committed"]["capture"], rows=source(), limit=20
     )
 
-    assert seconds < AIRFLOW_KILLS_AFTER
+    assert seconds < WAITED_SECONDS
     assert closed == [True]
     check_invariants(world)
 
@@ -196,12 +204,12 @@ def test_a_stop_does_not_read_an_endless_source_to_its_end(make_world: MakeWorld
 @pytest.mark.usefixtures("short_drain")
 @pytest.mark.parametrize("which", [1, 2])
 def test_a_stop_does_not_wait_for_a_list_of_slots(make_world: MakeWorld, which: int) -> None:
-    world = make_world(3, timeout_seconds=20)
-    world.sandbox.set_faults(f"slots:slow_before_commit(6)@{which}")
+    world = make_world(3, timeout_seconds=90)
+    world.sandbox.set_faults(f"slots:slow_before_commit(60)@{which}")
 
     _, seconds = run_and_stop(world, lambda: world.sandbox.stats()["requests"]["slots"] >= which)
 
-    assert seconds < AIRFLOW_KILLS_AFTER
+    assert seconds < WAITED_SECONDS
     assert not world.sandbox.requests(endpoint="schedule")
     world.sandbox.reset()
     assert not world.ledger.live_owners()
@@ -220,12 +228,12 @@ def test_a_run_that_was_stopped_before_it_began_sends_nothing(make_world: MakeWo
     check_invariants(world)
 
 
-def test_a_stop_is_in_time_while_somebody_locks_the_ledger(make_world: MakeWorld) -> None:
+def test_a_stop_does_not_wait_for_somebody_who_locks_the_ledger(make_world: MakeWorld) -> None:
     world = make_world(8)
     world.sandbox.set_faults("schedule:slow_after_commit(0.2)")
     path = world.ledger_url.removeprefix("sqlite:///")
     locker = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-    released = threading.Timer(7, lambda: locker.execute("ROLLBACK"))
+    released = threading.Timer(60, lambda: locker.execute("ROLLBACK"))
 
     def lock_and_stop() -> bool:
         if not world.sandbox.bookings():
@@ -234,10 +242,10 @@ def test_a_stop_is_in_time_while_somebody_locks_the_ledger(make_world: MakeWorld
         released.start()
         return True
 
-    _, seconds = run_and_stop(world, lock_and_stop, max_concurrency=2)
+    run_and_stop(world, lock_and_stop, max_concurrency=2)
 
-    assert seconds < AIRFLOW_KILLS_AFTER
-    released.join()
+    assert released.is_alive(), "it waited for the lock"
+    released.cancel()
     locker.close()
     world.settle()
     check_invariants(world, interrupted=2)

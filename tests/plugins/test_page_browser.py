@@ -35,7 +35,7 @@ def open_page(chromium: Browser, site: Site) -> Iterator[Opener]:
         path: str = "", *, role: str | None = "admin", name: str = "Ada Admin", **options: Any
     ) -> Page:
         context = chromium.new_context(**options)
-        context.set_default_timeout(10_000)
+        context.set_default_timeout(60_000)
         contexts.append(context)
         if role is not None:
             cookie: Any = {"name": "_token", "value": site.token(role, name), "url": site.airflow}

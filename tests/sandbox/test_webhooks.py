@@ -129,7 +129,7 @@ def test_an_outcome_comes_when_it_should(popin: SandboxServer, receiver: Receive
     assert scheduled is not None
     assert outcome is not None
     # From the booking on, of which the receiver was told a moment later.
-    assert 0.3 <= parsed(outcome) - parsed(scheduled) < 5
+    assert 0.3 <= parsed(outcome) - parsed(scheduled) < 60
 
 
 def test_calls_wait_for_their_time(popin: SandboxServer, receiver: Receiver) -> None:

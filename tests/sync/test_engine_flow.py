@@ -255,7 +255,8 @@ def test_workers_that_have_enough_to_do_go_first(
     monkeypatch.setattr(BookingDesk, "_plan", counted_plan)
     monkeypatch.setattr(session.Session, "is_ahead", asked)
     world = make_world(CHUNK_ROWS + 10)
-    world.sandbox.reset(latency_ms=5)
+    # Both workers are under way while the first rows are read and admitted.
+    world.sandbox.set_faults("capture:slow_before_commit(2)@1-2")
 
     world.run(max_concurrency=2)
 
