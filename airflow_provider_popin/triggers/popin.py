@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING, Any, Final
 from airflow.providers.common.compat.sdk import AirflowNotFoundException
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_provider_popin.client.errors import PopinAccessError, PopinConfigError, PopinError
+from airflow_provider_popin.client.errors import (
+    PopinAccessError,
+    PopinConfigError,
+    PopinError,
+    PopinInputError,
+)
 from airflow_provider_popin.client.windows import SlotWindow, available_slots
 from airflow_provider_popin.hooks.popin import PopinHook, log_skipped
 from airflow_provider_popin.operators.failures import task_error
@@ -110,12 +115,13 @@ class PopinSlotAvailabilityTrigger(BaseTrigger):
 
         try:
             config = await PopinHook(popin_conn_id=self.popin_conn_id).get_async_config()
+            async with AsyncSender(config) as sender:
+                return await self._look_until_found(sender, config)
         except AirflowNotFoundException as error:
             return _failure(error, retry=False)
-        except PopinConfigError as error:
+        except (PopinAccessError, PopinConfigError, PopinInputError) as error:
+            # Also what is only wrong here: the triggerer's machine may lack the CA bundle, or the timezone.
             return _failure(task_error(error, conn_id=self.popin_conn_id), retry=False)
-        async with AsyncSender(config) as sender:
-            return await self._look_until_found(sender, config)
 
     async def _look_until_found(self, sender: AsyncSender, config: ClientConfig) -> dict[str, object]:
         from airflow_provider_popin.client.client import fetch_calendar
@@ -124,8 +130,8 @@ class PopinSlotAvailabilityTrigger(BaseTrigger):
         while True:
             try:
                 calendar = await fetch_calendar(sender, config)
-            except (PopinAccessError, PopinConfigError) as error:
-                return _failure(task_error(error, conn_id=self.popin_conn_id), retry=False)
+            except (PopinAccessError, PopinConfigError):
+                raise
             except PopinError as error:
                 failures += 1
                 self.log.warning("Look number %d in a row failed: %s", failures, error)

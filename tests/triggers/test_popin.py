@@ -135,6 +135,24 @@ async def test_an_unusable_or_missing_connection_ends_it_at_once(
     assert "nowhere" in missing["reason"]
 
 
+async def test_what_only_the_triggerers_machine_lacks_ends_it_at_once(
+    set_connection: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fields = {"conn_type": "popin", "login": SELLER_TOKEN, "password": API_KEY}
+    set_connection("no_bundle", **fields, extra={"verify": "/nowhere/bundle.pem"})
+    set_connection("proxied", **fields)
+
+    bundle = await only_event(trigger(popin_conn_id="no_bundle"))
+    monkeypatch.setenv("HTTPS_PROXY", "socks5://127.0.0.1:1")
+    proxy = await only_event(trigger(popin_conn_id="proxied"))
+    zone = await only_event(trigger(hours=["10:00", "12:00"], timezone="Mars/Olympus"))
+
+    assert [(event["status"], event["retry"]) for event in (bundle, proxy, zone)] == [("error", False)] * 3
+    assert "'no_bundle', field 'verify'" in bundle["reason"]
+    assert "'proxied', field 'proxy'" in proxy["reason"]
+    assert "argument 'timezone'" in zone["reason"]
+
+
 async def test_it_leaves_the_event_loop_to_others(
     sandbox: SandboxServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
