@@ -109,6 +109,9 @@ def parse_body(endpoint: str, body: bytes) -> dict[str, object] | Reply:
         return message_reply(413, "Payload Too Large")
     try:
         value = DECODER.decode(body.decode())
+        if b"\\ud" in body.lower():
+            # Half of a surrogate pair is no text: Python reads it, and could never write it again.
+            json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
         return message_reply(400, "The body is not JSON.")
     return value if isinstance(value, dict) else {}

@@ -278,16 +278,22 @@ def test_content_type_may_have_a_charset(popin: SandboxServer) -> None:
         (b"\xff\xfe", 400),
         (b"[" * 200_000, 400),
         (b'{"name":NaN}', 400),
+        (b'{"name":"\\ud800","mobile":"9544510895"}', 400),
         (b"[]", 422),
         (b"", 400),
         (b'{"name":"' + b"x" * 1_100_000 + b'"}', 413),
         (b'{"name":"' + b"x" * 3_000_000 + b'"}', 413),
     ],
-    ids=["open", "not-utf8", "deep", "nan", "list", "empty", "large", "huge"],
+    ids=["open", "not-utf8", "deep", "nan", "half-pair", "list", "empty", "large", "huge"],
 )
 def test_bodies_that_must_not_be(popin: SandboxServer, body: bytes, status: int) -> None:
     assert call(popin, "POST", CAPTURE, body).status == status
     assert popin.customers() == []
+
+
+def test_whole_surrogate_pairs_are_text(popin: SandboxServer) -> None:
+    assert call(popin, "POST", CAPTURE, b'{"name":"\\uD83D\\ude00","mobile":"9544510895"}').status == 200
+    assert [row["fields"]["name"] for row in popin.customers()] == ["\N{GRINNING FACE}"]
 
 
 def test_get_with_body(popin: SandboxServer) -> None:
