@@ -12,6 +12,7 @@ Every ``airflow`` command imports this module, which therefore imports nothing t
 from __future__ import annotations
 
 import argparse
+import codecs
 import json
 import os
 import sys
@@ -115,13 +116,19 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _print(rows: Iterable[Row], output: str, columns: Sequence[str], out: TextIO) -> None:
+    # An encoding may lack what a lead id holds; JSON has escapes for it.
+    ascii_only = _encoding(out) != "utf-8"
     if output == "json":
-        print(json.dumps(list(rows), ensure_ascii=False, indent=2), file=out)
+        print(json.dumps(list(rows), ensure_ascii=ascii_only, indent=2), file=out)
     elif output == "lines":
         for row in rows:
-            print(json.dumps(row, ensure_ascii=False), file=out)
+            print(json.dumps(row, ensure_ascii=ascii_only), file=out)
     else:
         _print_table(list(rows), columns, out)
+
+
+def _encoding(out: TextIO) -> str:
+    return codecs.lookup(out.encoding or "utf-8").name
 
 
 def _print_table(rows: Sequence[Row], columns: Sequence[str], out: TextIO) -> None:
@@ -131,9 +138,10 @@ def _print_table(rows: Sequence[Row], columns: Sequence[str], out: TextIO) -> No
     columns = columns or list(rows[0])
     cells = [columns, *([_cell(row.get(column)) for column in columns] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    encoding = _encoding(out)
     for line in cells:
         text = "  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True))
-        print(text.rstrip(), file=out)
+        print(text.rstrip().encode(encoding, "backslashreplace").decode(encoding), file=out)
 
 
 def _cell(value: object) -> str:

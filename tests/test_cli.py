@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sqlite3
@@ -403,6 +404,23 @@ def test_a_table_does_not_obey_what_it_shows(capsys: pytest.CaptureFixture[str])
     cli._print_table([{"a": "\x1b[2J\n", "b": None}, {"a": "ä", "b": True}], (), sys.stdout)
     out = capsys.readouterr().out
     assert [line.split() for line in out.splitlines()] == [["a", "b"], ["\\x1b[2J\\n", "-"], ["ä", "yes"]]
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_what_the_encoding_of_stdout_lacks_is_escaped(
+    ledger: Path, encoding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = "Käufe \N{PARTY POPPER}"
+
+    def printed(*words: str) -> str:
+        raw = io.BytesIO()
+        monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding=encoding))
+        assert cli.main(["ledger", "init", "--source", source, *words]) == cli.OK
+        return raw.getvalue().decode(encoding)
+
+    assert json.loads(printed("--output", "json"))[0]["source"] == source
+    escaped = source.encode(encoding, "backslashreplace").decode(encoding)
+    assert escaped in printed().splitlines()[1]
 
 
 def test_the_user_may_have_no_name(monkeypatch: pytest.MonkeyPatch) -> None:
