@@ -50,7 +50,7 @@ def hide(value: object) -> object:
     :param value: the rendered value; None and empty texts stay as they are, for there is nothing to hide.
     :return: a :class:`Hidden`, which the page of rendered fields shows as ``***``.
     """
-    if value is None or value == "" or isinstance(value, Hidden):
+    if value is None or (isinstance(value, str) and not value) or isinstance(value, Hidden):
         return value
     mask_in_logs(_texts(value))
     return Hidden(value)

@@ -1,7 +1,8 @@
 """Arguments of operators and sensors at run time: a template makes text of everything, so text must do.
 
 Each function takes the typed value or its text, and raises :class:`PopinInputError` naming the argument,
-never its value. For optional arguments an empty text and ``"None"``, which Jinja makes of None, mean None.
+never its value. For optional arguments what an empty cell is (blank text, NaN, pandas' NA and NaT) and
+``"None"``, which Jinja makes of None, mean None.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ from typing import Final
 from airflow.providers.common.compat.sdk import XComArg
 
 from airflow_provider_popin.client.errors import PopinInputError
+from airflow_provider_popin.client.scalars import is_missing
 from airflow_provider_popin.sync.source.source_name import TEMPLATE_MARKS
 
-_ABSENT: Final = frozenset({"", "none"})
 _WEEKDAYS: Final = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 
 
@@ -45,7 +46,7 @@ def given(value: object) -> object:
 
     :param value: the argument.
     """
-    absent = value is None or (isinstance(value, str) and value.strip().lower() in _ABSENT)
+    absent = is_missing(value) or (isinstance(value, str) and value.strip().lower() == "none")
     return None if absent else value
 
 
@@ -82,10 +83,10 @@ def required_time(value: object, field: str) -> str | datetime:
     :param value: the argument.
     :param field: its name, for the message.
     """
-    if isinstance(value, datetime):
-        return value
     if given(value) is None:
         raise _bad(field, "is missing", code="missing")
+    if isinstance(value, datetime):
+        return value
     if not isinstance(value, str):
         raise _bad(field, "must be text or a datetime", code="not_time")
     return value.strip()
@@ -116,7 +117,7 @@ def optional_mapping(value: object, field: str) -> Mapping[str, object] | None:
     if isinstance(value, str):
         try:
             value = json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise _bad(field, "must be a mapping or a JSON object", code="not_mapping") from None
     if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
         raise _bad(field, "must be a mapping or a JSON object", code="not_mapping")

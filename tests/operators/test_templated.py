@@ -10,6 +10,7 @@ import pytest
 
 from airflow_provider_popin.client.errors import PopinInputError
 from airflow_provider_popin.operators import templated as t
+from airflow_provider_popin.operators.personal import hide, reveal
 
 
 @pytest.mark.parametrize(
@@ -50,7 +51,7 @@ def test_text_does_for_every_type(function: Callable[..., Any], value: object, m
         (t.required_text, [None, "", "none", True]),
         (t.positive_int, [None, 0, -1, "0", "-1", "1.5", "²", True, 1.0, "9" * 5_000]),
         (t.required_time, [None, "", "None", 5, ["x"]]),
-        (t.optional_mapping, ["x", "[1]", [1], {1: 2}, 5]),
+        (t.optional_mapping, ["x", "[1]", [1], {1: 2}, 5, "[" * 100_000]),
         (t.optional_instant, ["soon", "2030-01-01", datetime(2030, 1, 1), 5]),  # noqa: DTZ001
         (t.optional_hours, ["10:00", "10:00-12:00-14:00", ("10:00", "x"), (10, 12), 5, time(10)]),
         (t.optional_hours, [(time(10, tzinfo=UTC), time(12)), ("10:00+01:00", "12:00")]),
@@ -66,3 +67,13 @@ def test_unusable_values_are_named_by_their_field_and_never_shown(
         assert caught.value.field == "argument", value
         assert caught.value.__cause__ is None
         assert caught.value.__suppress_context__ or caught.value.__context__ is None
+
+
+def test_what_a_data_frame_has_for_nothing_is_absent() -> None:
+    pandas = pytest.importorskip("pandas")
+    for nothing in (float("nan"), pandas.NaT, pandas.NA):
+        for function in (t.optional_text, t.optional_mapping, t.optional_instant, t.optional_weekdays):
+            assert function(nothing, "argument") is None
+        with pytest.raises(PopinInputError, match="argument: is missing"):
+            t.required_time(nothing, "argument")
+        assert reveal(hide(nothing)) is nothing
