@@ -44,7 +44,8 @@ _MAX_CHARACTERS = 100
 
 # ";ext=" is RFC 3966, ",," the pause of an automatic dialler.
 _EXTENSION = re.compile(
-    r"[\s,;]*(?:(?:extension|extn|ext|x|\#)[.:=]?|(?<=[0-9)]),,)\s*[0-9]{1,9}\s*\#?$", re.IGNORECASE
+    r"[\s,;(\[]*(?:(?:extension|extn|ext|x|\#)[.:=]?|(?<=[0-9)]),,)\s*[0-9]{1,9}\s*\#?[\s)\]]*$",
+    re.IGNORECASE,
 )
 _CONJUNCTION = re.compile(r"\s+(?:or|and)\s+|\s*&\s*", re.IGNORECASE)
 _INTERNATIONAL = re.compile(r"[\s(\[]*(?:\+\s*(?:00)?|00)")

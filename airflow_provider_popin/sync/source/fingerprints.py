@@ -18,7 +18,7 @@ from uuid import UUID
 from airflow_provider_popin.client.scalars import is_missing, whole_number
 
 # Raise it when a rule changes so that a row that was rejected before may now be accepted.
-RULES_VERSION = 1
+RULES_VERSION = 2
 
 # Made once: json.dumps would make one for every row.
 _ENCODER = json.JSONEncoder(separators=(",", ":"))
