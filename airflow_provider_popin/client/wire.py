@@ -101,7 +101,8 @@ def unpack(body: bytes, encoding: str | None, max_bytes: int = MAX_BODY_BYTES) -
     :return: the bytes, or the reason of a failure: ``body_too_large``, ``bad_reply``
     """
     name = (encoding or "identity").strip().lower()
-    if name in ("", "identity"):
+    # Nothing is nothing in every encoding: a 401 without a body is a 401.
+    if not body or name in ("", "identity"):
         return body
     if name not in ("gzip", "x-gzip", "deflate"):
         return "bad_reply"

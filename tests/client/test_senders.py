@@ -414,6 +414,8 @@ def test_body_too_large(send: Send, declared: bool) -> None:
         ("gzip", gzip.compress(SCHEDULE_BODY)[:-10], "bad_reply"),
         ("gzip", b"no gzip", "bad_reply"),
         ("br", SCHEDULE_BODY, "bad_reply"),
+        ("gzip", b"", b""),
+        ("br", b"", b""),
         ("gzip, gzip", gzip.compress(gzip.compress(SCHEDULE_BODY)), "bad_reply"),
     ],
 )
