@@ -12,6 +12,7 @@ cookies, and even with redirects off read the body of a redirect whatever its si
 from __future__ import annotations
 
 import contextlib
+import http.client
 import socket
 import threading
 from collections.abc import Iterator, Mapping
@@ -264,13 +265,27 @@ class _Body:
         return content
 
 
+class _FinalResponse(http.client.HTTPResponse):
+    """The reply itself. The library takes a 103 before it for the reply, and it for the next request's."""
+
+    def begin(self) -> None:
+        super().begin()
+        while 100 < self.status < 200:
+            self.headers = None  # type: ignore[assignment]  # else there would be nothing to begin
+            super().begin()
+
+
 class _Connection(HTTPConnection):
+    response_class = _FinalResponse
+
     def getresponse(self) -> HTTPResponse:  # type: ignore[override]
         _leave_socket(self.sock)
         return super().getresponse()
 
 
 class _TlsConnection(HTTPSConnection):
+    response_class = _FinalResponse
+
     def connect(self) -> None:
         super().connect()
         # Only read for the library's warning: whoever turned `verify` off knows, and is not told every time.

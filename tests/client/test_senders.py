@@ -22,6 +22,7 @@ from airflow_provider_popin.client.exchange import Exchange, Failure, Reply, Req
 from airflow_provider_popin.client.wire import MAX_BODY_BYTES
 from tests.client.raw_server import Peer, RawServer
 from tests.client.support import (
+    CAPTURE_BODY,
     SCHEDULE_BODY,
     SENDERS,
     SLOTS,
@@ -362,6 +363,27 @@ def test_replies_come_back_as_they_are(send: Send, status: str, body: bytes) -> 
         outcome = only(send(a_config(server.url), a_schedule()))
     assert isinstance(outcome, Reply)
     assert (outcome.status, outcome.body) == (int(status[:3]), body)
+
+
+@pytest.mark.parametrize("interim", [b"102 Processing", b"103 Early Hints\r\nLink: </a>"])
+def test_what_comes_before_the_reply_is_not_the_reply(send: Send, interim: bytes) -> None:
+    """Else the reply would be read as that to the next request, and one lead would be another's customer."""
+    bodies = [CAPTURE_BODY, CAPTURE_BODY.replace(b"MzE1", b"MzE2")]
+
+    def script(peer: Peer) -> None:
+        for body in bodies:
+            peer.read_request()
+            peer.send(b"HTTP/1.1 " + interim + b"\r\n\r\n")
+            peer.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+            peer.reply(body)
+
+    with RawServer(script) as server:
+        outcomes = send(a_config(server.url), a_capture(), a_capture())
+        assert server.accepted == 1
+    assert [(reply.status, reply.body) for reply in outcomes if isinstance(reply, Reply)] == [
+        (200, body) for body in bodies
+    ]
+    assert all("link" not in reply.headers for reply in outcomes if isinstance(reply, Reply))
 
 
 def test_redirect_is_not_followed(send: Send) -> None:
