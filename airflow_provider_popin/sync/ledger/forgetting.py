@@ -19,13 +19,13 @@ def forget_events(connection: Connection, found: sa.sql.elements.ColumnElement[b
     :param found: which leads.
     """
     by_id = sa.select(_leads.id).where(found)
-    by_customer = sa.select(_leads.id).where(
-        found,
-        _leads.account == _events.account,
-        sa.or_(_leads.customer_id == _events.customer_id, _leads.second_customer == _events.customer_id),
-    )
+    # Not a subquery about each event: an event would cost a look at every lead, of which there may be many.
+    of_their_customers = [
+        sa.tuple_(_events.account, _events.customer_id).in_(sa.select(_leads.account, held).where(found))
+        for held in (_leads.customer_id, _leads.second_customer)
+    ]
     connection.execute(
         tables.events.update()
-        .where(sa.or_(_events.lead.in_(by_id), by_customer.exists()))
+        .where(sa.or_(_events.lead.in_(by_id), *of_their_customers))
         .values(customer_id=None, slot_local=None, payload="{}", closed_why=None)
     )

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 
 import pytest
+from sqlalchemy.engine import Engine
 
 from airflow_provider_popin.client.config import ClientConfig
 from airflow_provider_popin.sandbox.server import SandboxServer
 from airflow_provider_popin.sync import admin, reading
 from airflow_provider_popin.sync.engine import LeadSync
 from airflow_provider_popin.sync.ledger import schema
+from airflow_provider_popin.sync.ledger.forgetting import forget_events
 from airflow_provider_popin.sync.ledger.ledger import Ledger
 from airflow_provider_popin.sync.settings import RunIdentity, SyncSettings
 from tests.conftest import API_KEY, SELLER_TOKEN
 from tests.faults.people import lead_rows
+from tests.plugins import page_ledger
 from tests.waiting import wait_until
 
 SOURCE = "crm.leads"
@@ -87,3 +91,20 @@ def test_a_call_that_is_confirmed_for_a_deleted_lead_is_not_passed_over(
     person.join()
     assert "booking of lead L001" in caplog.text
     assert "deleted from the ledger" in caplog.text
+
+
+def test_it_takes_work_in_proportion_to_the_ledger(engines: Callable[[str], Engine], tmp_path: Path) -> None:
+    def steps(leads: int) -> int:
+        """Count what SQLite does to forget a third of the leads, in steps of its virtual machine."""
+        ledger = Ledger.open(engines(f"sqlite:///{tmp_path / f'{leads}.db'}"))
+        page_ledger.fill_with_many(ledger, leads)
+        taken: list[None] = []
+        with ledger.write() as connection:
+            driver = connection.connection.driver_connection
+            assert driver is not None
+            driver.set_progress_handler(lambda: taken.append(None), 100)
+            forget_events(connection, schema.leads.c.source == "source 1")
+            driver.set_progress_handler(None, 0)
+        return len(taken)
+
+    assert steps(4_000) < 8 * steps(1_000)
