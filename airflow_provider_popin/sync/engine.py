@@ -226,7 +226,13 @@ class LeadSync:
             after = page[-1].id
             present = spool.known_records([record.id for record in page])
             refused = spool.leads_without_record([record.lead_id for record in page])
-            absent = [r for r in page if r.id not in present and r.lead_id not in refused]
+            absent = [
+                record
+                for record in page
+                if record.id not in present
+                # A row of another generation does not stand for this one: it may have to wait for it.
+                and refused.isdisjoint({(record.lead_id, record.generation), (record.lead_id, None)})
+            ]
             report.unfinished_absent += len(absent)
             if self._settings.carry_over and absent:
                 report.carried_over += thread.call(session.carry_over(absent))

@@ -123,14 +123,15 @@ class Spool:
         query = f"SELECT record FROM rows WHERE record IN ({marks})"  # noqa: S608 - marks only
         return {row[0] for row in self._db.execute(query, records)}
 
-    def leads_without_record(self, lead_ids: Sequence[str]) -> set[str]:
+    def leads_without_record(self, lead_ids: Sequence[str]) -> set[tuple[str, int | None]]:
         """Which of these leads have a row in this run that nothing could be done with.
 
         :param lead_ids: at most 500
+        :return: pairs of lead id and generation, None where the row has no usable one
         """
         marks = ",".join("?" * len(lead_ids))
-        query = f"SELECT lead_id FROM rows WHERE lead_id IN ({marks}) AND record IS NULL"  # noqa: S608 - marks only
-        return {row[0] for row in self._db.execute(query, lead_ids)}
+        query = f"SELECT lead_id, generation FROM rows WHERE lead_id IN ({marks}) AND record IS NULL"  # noqa: S608 - marks only
+        return set(self._db.execute(query, lead_ids).fetchall())
 
     def rows(self) -> Iterator[list[SpooledRow]]:
         """All rows in read order, in chunks."""

@@ -135,6 +135,20 @@ def test_captured_leads_that_are_absent_are_told_and_booked_only_when_asked(make
     check_invariants(world)
 
 
+def test_a_lower_generation_that_its_row_has_left_behind_is_absent(make_world: MakeWorld) -> None:
+    world = make_world(1)
+    world.run("dag/0/sync", steps=("capture",))
+    world.rows = [lead_row(1, generation=2)]
+
+    runs = [world.run(f"dag/{number}/sync", carry_over=number > 1) for number in (1, 2, 3)]
+
+    assert [run.counts() for run in runs] == [{"pending": 1}, {"pending": 1}, {"booked": 1}]
+    reports = [run.report for run in runs if run.report is not None]
+    assert [(told.unfinished_absent, told.carried_over) for told in reports] == [(1, 0), (1, 1), (0, 0)]
+    assert [booking["lead"] for booking in world.sandbox.bookings()] == ["L001#1", "L001#2"]
+    check_invariants(world)
+
+
 def test_a_limit_counts_absent_leads_that_are_carried_over_too(make_world: MakeWorld) -> None:
     world = make_world(5)
     world.run("dag/0/sync", steps=("capture",))
