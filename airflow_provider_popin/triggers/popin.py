@@ -103,12 +103,14 @@ class PopinSlotAvailabilityTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Look for slots until there are enough, and say so in one event."""
+        # Whatever hangs, the deadline holds. The event leaves after that: while it is being taken, a deadline
+        # would cancel the task of whoever takes it.
         try:
-            # Whatever hangs, the deadline holds.
             async with asyncio.timeout(self._seconds_left()):
-                yield TriggerEvent(await self._wait())  # type: ignore[no-untyped-call]
+                event = await self._wait()
         except TimeoutError:
-            yield TriggerEvent({"status": "timeout"})  # type: ignore[no-untyped-call]
+            event = {"status": "timeout"}
+        yield TriggerEvent(event)  # type: ignore[no-untyped-call]
 
     async def _wait(self) -> dict[str, object]:
         from airflow_provider_popin.client.async_sender import AsyncSender
