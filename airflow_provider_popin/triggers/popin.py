@@ -50,8 +50,8 @@ class PopinSlotAvailabilityTrigger(BaseTrigger):
     :param hours: two local times of day, ``["10:00:00", "18:00:00"]``.
     :param weekdays: numbers of weekdays, Monday is 0.
     :param timezone: IANA name that hours and weekdays are told in; None is the seller's.
-    :param max_failures: after so many failed looks in a row it gives up; 0 means never. A refused key or an
-        unusable connection ends it at once.
+    :param max_failures: after so many failed looks in a row it gives up; 0 means never. A refused key ends
+        it at once unless the connection was changed meanwhile, an unusable connection in any case.
     """
 
     def __init__(
@@ -115,10 +115,18 @@ class PopinSlotAvailabilityTrigger(BaseTrigger):
     async def _wait(self) -> dict[str, object]:
         from airflow_provider_popin.client.async_sender import AsyncSender
 
+        refused: tuple[ClientConfig, PopinError] | None = None
         try:
-            config = await PopinHook(popin_conn_id=self.popin_conn_id).get_async_config()
-            async with AsyncSender(config) as sender:
-                return await self._look_until_found(sender, config)
+            while True:
+                config = await PopinHook(popin_conn_id=self.popin_conn_id).get_async_config()
+                if refused is not None and config == refused[0]:
+                    raise refused[1]
+                try:
+                    async with AsyncSender(config) as sender:
+                        return await self._look_until_found(sender, config)
+                except (PopinAccessError, PopinConfigError) as error:
+                    # It may wait for days, and the key may have been changed meanwhile.
+                    refused = config, error
         except AirflowNotFoundException as error:
             return _failure(error, retry=False)
         except (PopinAccessError, PopinConfigError, PopinInputError) as error:

@@ -17,7 +17,7 @@ from airflow_provider_popin.client import retrying
 from airflow_provider_popin.hooks import popin as hook_module
 from airflow_provider_popin.triggers.popin import PopinSlotAvailabilityTrigger
 from tests.conftest import API_KEY, SELLER_TOKEN
-from tests.waiting import PATIENCE_SECONDS
+from tests.waiting import PATIENCE_SECONDS, wait_until
 
 if TYPE_CHECKING:
     from airflow_provider_popin.sandbox.server import SandboxServer
@@ -130,6 +130,28 @@ async def test_a_refusal_ends_it_at_once(sandbox: SandboxServer, status: int, sa
     assert (event["status"], event["retry"]) == ("error", False)
     assert said in event["reason"]
     assert len(sandbox.requests()) == 1
+
+
+async def test_a_key_that_was_changed_meanwhile_counts(
+    sandbox: SandboxServer, set_connection: Callable[..., None]
+) -> None:
+    sandbox.set_faults("slots:empty_availability")
+    waiting = asyncio.create_task(only_event(trigger(seconds=PATIENCE_SECONDS, max_slots=1)))
+    await asyncio.to_thread(wait_until, sandbox.requests)
+
+    # The extra field stands for another key, of which the sandbox has one only.
+    set_connection(
+        "popin_default",
+        conn_type="popin",
+        host=sandbox.url,
+        login=SELLER_TOKEN,
+        password=API_KEY,
+        extra={"timeout_seconds": 29},
+    )
+    sandbox.set_faults("slots:401@1")
+
+    assert (await waiting)["status"] == "success"
+    assert [row["status"] for row in sandbox.requests()][-2:] == [401, 200]
 
 
 async def test_an_unusable_or_missing_connection_ends_it_at_once(
