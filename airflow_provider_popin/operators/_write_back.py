@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from airflow_provider_popin.operators.templated import argument_error
-from airflow_provider_popin.sync.write_back import WriteBackError
+from airflow_provider_popin.sync.errors import WriteBackError
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, Engine

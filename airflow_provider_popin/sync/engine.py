@@ -29,7 +29,7 @@ from airflow_provider_popin.sync.settings import Prior, RunIdentity, SyncSetting
 from airflow_provider_popin.sync.spool import Spool
 from airflow_provider_popin.sync.stop_switch import StopSwitch
 from airflow_provider_popin.sync.watermark import Watermark
-from airflow_provider_popin.sync.write_back_pass import WriteBack, write_back_changes
+from airflow_provider_popin.sync.write_back import WriteBack, write_back_changes
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ class LeadSync:
     :param ledger: None only in a dry run where there is no ledger yet
     :param run: which Dag run and try this is
     :param prior: what is known about earlier runs, for the guards
-    :param write_back: tells the CRM; see :data:`.write_back_pass.WriteBack`
+    :param write_back: tells the CRM; see :data:`.write_back.WriteBack`
     :param results: writes the results file; see :data:`.results.ResultsWriter`
     :param take_evidence: lets webhooks count that were received; see :data:`.session.TakeEvidence`
     :ivar noted: the report as the ledger keeps it, also of a run that raised; None where it keeps none

@@ -9,9 +9,13 @@
      │    └── LedgerGuardError           using it could book a lead twice: refused before any POST
      ├── LeadHeldError                   this lead must not be sent now (booked, in doubt, claimed elsewhere)
      └── SyncStoppedError                the run was stopped from outside; everything known is committed
+
+    WriteBackError                       the CRM did not take some rows; ends no run
 """
 
 from __future__ import annotations
+
+from collections.abc import Collection
 
 
 class SyncError(Exception):
@@ -54,3 +58,17 @@ class LeadHeldError(SyncError):
 
 class SyncStoppedError(SyncError):
     """The run was stopped from outside (task killed, timed out); what was unanswered is in doubt."""
+
+
+class WriteBackError(Exception):
+    """Some rows of a batch could not be written back; the others were, and stay written.
+
+    The text holds no value of a row: database errors quote the values that they choke on.
+
+    :param message: which statement and connection, and the kind of database error.
+    :param failed: indexes into the batch, of the rows to repeat in the next run.
+    """
+
+    def __init__(self, message: str, *, failed: Collection[int]) -> None:
+        super().__init__(message)
+        self.failed = frozenset(failed)

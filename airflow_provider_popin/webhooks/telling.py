@@ -10,10 +10,10 @@ from datetime import UTC, datetime
 
 import sqlalchemy as sa
 
+from airflow_provider_popin.sync.errors import WriteBackError
 from airflow_provider_popin.sync.ledger import schema, watermark_store
 from airflow_provider_popin.sync.ledger.ledger import Ledger
 from airflow_provider_popin.sync.ledger.watermark_store import OUTCOMES, Kept, Position
-from airflow_provider_popin.sync.write_back import WriteBackError
 from airflow_provider_popin.webhooks.queries import OutcomeView, outcomes
 
 log = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ from sqlalchemy.engine import Engine
 from airflow_provider_popin.client.errors import PopinInputError
 from airflow_provider_popin.hooks.ledger import sql_engine
 from airflow_provider_popin.operators._write_back import SqlWriteBack, check_write_back_sql
-from airflow_provider_popin.sync.write_back import WriteBackError
+from airflow_provider_popin.sync.errors import WriteBackError
 
 UPDATE = "UPDATE leads SET state = :state, call_time = :call_time WHERE id = :lead_id"
 SECRET = "MzE1-secret"

@@ -14,9 +14,9 @@ import sqlalchemy as sa
 from airflow_provider_popin.client.errors import PopinInputError
 from airflow_provider_popin.operators import outcomes
 from airflow_provider_popin.operators.outcomes import PopinOutcomesOperator
+from airflow_provider_popin.sync.errors import WriteBackError
 from airflow_provider_popin.sync.ledger import guards, ledger_queries, schema, watermark_store
 from airflow_provider_popin.sync.ledger.ledger import Ledger
-from airflow_provider_popin.sync.write_back import WriteBackError
 from airflow_provider_popin.webhooks import telling
 from airflow_provider_popin.webhooks.telling import tell_outcomes
 from tests.airflow_runs import states

@@ -16,13 +16,12 @@ from airflow_provider_popin.sync import reading, session
 from airflow_provider_popin.sync.booking import BookingDesk
 from airflow_provider_popin.sync.calendar_keeper import CalendarKeeper
 from airflow_provider_popin.sync.engine import LeadSync
-from airflow_provider_popin.sync.errors import LedgerGuardError, SyncStoppedError
+from airflow_provider_popin.sync.errors import LedgerGuardError, SyncStoppedError, WriteBackError
 from airflow_provider_popin.sync.intake import Admission
 from airflow_provider_popin.sync.job_queue import FEW_JOBS, MANY_JOBS
 from airflow_provider_popin.sync.ledger import guards, ledger_queries
 from airflow_provider_popin.sync.reading import CHUNK_ROWS
 from airflow_provider_popin.sync.settings import Prior, RunIdentity
-from airflow_provider_popin.sync.write_back import WriteBackError
 from tests.faults import conftest as fixtures
 from tests.faults.conftest import MakeWorld, on_each_database
 from tests.faults.invariants import check_invariants

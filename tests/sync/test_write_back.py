@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
+from airflow_provider_popin.sync.errors import WriteBackError
 from airflow_provider_popin.sync.ledger import ledger_queries
 from airflow_provider_popin.sync.ledger.ledger import Ledger
 from airflow_provider_popin.sync.report import Report
-from airflow_provider_popin.sync.write_back import WriteBackError
-from airflow_provider_popin.sync.write_back_pass import write_back_changes
+from airflow_provider_popin.sync.write_back import write_back_changes
 from tests.sync.ledgers import (
     ACCOUNT,
     RUN,
@@ -173,3 +173,9 @@ def test_many_leads_go_in_batches(ledger: Ledger, monkeypatch: pytest.MonkeyPatc
     crm = Crm()
     assert write_back(ledger, crm).written_back == 5
     assert crm.batches == [2, 2, 1]
+
+
+def test_a_write_back_error_says_which_rows_failed() -> None:
+    error = WriteBackError("no", failed=[3, 1, 3])
+    assert error.failed == {1, 3}
+    assert str(error) == "no"
