@@ -52,7 +52,7 @@ class EventView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Note:
-    """One line of a lead's history in the ledger, see ``events.Effects.notes``."""
+    """One line of a lead's history in the ledger, see ``sync.ledger.events.Effects``."""
 
     at: float
     attempt: int
@@ -103,7 +103,7 @@ class LeadView:
 
     @property
     def version(self) -> str:
-        """The same as that of the lead's record, see ``sync.events.Record``."""
+        """The same as that of the lead's record, see ``sync.ledger.events.Record``."""
         return repr(self.updated_at)
 
 

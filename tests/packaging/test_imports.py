@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -122,6 +123,18 @@ def test_room_names_no(library: str, room: str) -> None:
         if is_inside(name, library)
     }
     assert not wrong
+
+
+@pytest.mark.parametrize(
+    "room",
+    ["client", "sync", "sync/ledger", "sync/source", "sync/planning", "webhooks", "plugins", "plugins/page"],
+)
+def test_the_map_of_a_room_names_all_that_is_in_it(room: str) -> None:
+    folder = PACKAGE / room
+    drawn = ast.get_docstring(ast.parse((folder / "__init__.py").read_text(encoding="utf-8"))) or ""
+    named = re.findall(r"^``(\w+)/?``", drawn, re.MULTILINE)
+    inside = [path.stem for path in folder.iterdir() if path.name[0] not in "_."]
+    assert sorted(named) == sorted(inside)
 
 
 def test_nothing_but_the_sandbox_imports_the_sandbox() -> None:

@@ -2,6 +2,7 @@
 
 ===============  =======================================================================
 ``app``          the FastAPI app: routes, who gets in, headers, errors told in a sentence
+``frame``        what stands around every page: the visitor, the connection, links
 ``access``       who is asking, and what they may do
 ``forgery``      tokens and origins: an action must come from this very page
 ``ledgers``      which connections there are, and the ledger behind each
@@ -9,6 +10,7 @@
 ``lists``        the longer lists, page by page, and one lead's history
 ``actions``      resolve, dismiss, clear: shown, confirmed, done, recorded with the user's name
 ``formats``      how numbers, times and codes are written
+``telling``      the ledger's codes as sentences
 ``rendering``    templates
 ``templates/``   Jinja2; every text is escaped
 ``static/``      one style sheet, two small scripts, and Chart.js as its authors publish it

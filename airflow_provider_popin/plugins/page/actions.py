@@ -1,8 +1,8 @@
 """What a person may do here: resolve a doubt, dismiss an event, clear an alarm. Each names who and why.
 
 A GET shows what it is about and the form, which carries what was seen: nobody decides about a lead that has
-changed since. To resolve takes two steps: the form, then what would follow, to be
-confirmed; nothing of it needs a script. Only the last POST changes anything.
+changed since. To resolve takes two steps: the form, then what would follow, to be confirmed; nothing of it
+needs a script. Only the last POST changes anything.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from datetime import datetime
 from airflow_provider_popin.plugins.page.formats import NOTHING, clock_time, words
 from airflow_provider_popin.webhooks.queries import EventView, LeadView, Note
 
-# What is noted with a lead, see ``sync.states``; other codes are told as they are.
+# What is noted with a lead, see ``sync.ledger.states``; other codes are told as they are.
 _NOTES = {
     "in_doubt": "The booking is in doubt",
     "resolved_booked": "Resolved: booked",

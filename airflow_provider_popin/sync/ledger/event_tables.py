@@ -1,6 +1,7 @@
-"""The tables of what Popin tells, in the ledger's database. ``sync.schema`` creates and upgrades them.
+"""The tables of what Popin tells, in the ledger's database. ``schema`` creates and upgrades them.
 
-No column holds a name, a phone number or an e-mail address; ``payload`` went through ``payloads`` first.
+No column holds a name, a phone number or an e-mail address; ``payload`` went through
+``webhooks.payloads`` first.
 """
 
 from __future__ import annotations

@@ -202,7 +202,7 @@ class Claimed:
 
     :param attempt: the attempt number that was read.
     :param live_owners: owners whose lease has not run out; a claim of another one may be taken over.
-    :param wish: the window of an unfinished lead, see ``rows.BookingWish.to_json``.
+    :param wish: the window of an unfinished lead, see ``source.booking_wish``.
     :param fingerprint: HMAC of the row, to know it again after a rejection.
     """
 

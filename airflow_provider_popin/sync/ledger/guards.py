@@ -1,7 +1,7 @@
 """What must hold before the first POST. A lost ledger would book everybody again; these guards refuse it.
 
 A source is registered with the account and the name of its lead id column. Outside the ledger, Airflow
-remembers earlier tries of the task and their reports (:class:`settings.Prior`); a ledger that knows less than
+remembers earlier tries of the task and their reports (``sync.settings.Prior``); a ledger that knows less than
 they do was deleted, restored from a backup, or is the wrong one.
 """
 

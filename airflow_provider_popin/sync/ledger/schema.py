@@ -79,7 +79,7 @@ leads = sa.Table(
     sa.Column("updated_at", Instant, nullable=False),
     sa.Column("evidence_slot", sa.BigInteger),
     sa.Column("confirmed_at", Instant),
-    # Identity. Here, so that the columns above are the fields of states.Record, in order.
+    # Identity. Here, so that the columns above are the fields of events.Record, in order.
     sa.Column("account", sa.String(255), nullable=False),
     sa.Column("source", sa.String(255), nullable=False),
     # How the call ended, as webhooks tell: it decides nothing, and the state machine does not know it.
@@ -154,7 +154,8 @@ runs = sa.Table(
     sa.Index("popin_runs_by_source", "source", "id"),
 )
 
-# How far a task has read a source, see `watermark`; and how far one has told outcomes, see `outcomes_pass`.
+# How far a task has read a source, see `sync.watermark`; and how far one has told outcomes, see
+# `webhooks.telling`.
 watermarks = sa.Table(
     "popin_watermarks",
     metadata,

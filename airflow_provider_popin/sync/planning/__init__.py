@@ -1,1 +1,8 @@
-"""Which lead gets which slot: ``planner`` knows leads and slots, ``matching`` only ints. Pure."""
+"""Which lead gets which slot. Pure.
+
+================  ===============================================================
+``planner``       leads and slots become a plan
+``matching``      the maximum number of leads, the earliest slots; knows only ints
+``window_masks``  the slots that a window allows, as an int
+================  ===============================================================
+"""
