@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from math import ceil
@@ -89,7 +89,6 @@ class SlotUse:
     :param timezone: the seller's, where a lead of the slot says it.
     """
 
-    account: str
     slot_start: int
     timezone: str | None
     booked: int
@@ -127,7 +126,6 @@ def funnel(
     ledger: Ledger,
     *,
     since: float,
-    until: float | None = None,
     source: str | None = None,
     timezone: str = "UTC",
 ) -> list[FunnelDay]:
@@ -135,7 +133,6 @@ def funnel(
 
     :param ledger: with the leads.
     :param since: first instant that counts.
-    :param until: first instant that does not count any more; None for now.
     :param source: only this source.
     :param timezone: IANA name; whose days.
     :raises PopinInputError: no such timezone
@@ -147,17 +144,17 @@ def funnel(
             # It takes Postgres longer to compile this statement than to run it.
             connection.exec_driver_sql("SET LOCAL jit = off")
         for name in _sources(connection) if source is None else [source]:
-            for chunk in chunks(_days(connection, name, since, until, zone), _DAYS_AT_ONCE):
+            for chunk in chunks(_days(connection, name, since, zone), _DAYS_AT_ONCE):
                 found += _funnel(connection, name, chunk)
     return sorted(found, key=lambda day: (day.day, day.source))
 
 
-def rejections(
-    ledger: Ledger, *, since: float, until: float | None = None, source: str | None = None
-) -> list[Rejection]:
+def rejections(ledger: Ledger, *, since: float, source: str | None = None) -> list[Rejection]:
     """Rejected leads by source and reason, the most frequent first. Parameters as for :func:`funnel`."""
     query = sa.select(_leads.source, _leads.reason, sa.func.count())
-    query = query.where(_REJECTED, *_first_heard(since, until, source)).group_by(_leads.source, _leads.reason)
+    query = query.where(_REJECTED, _leads.created_at >= since).group_by(_leads.source, _leads.reason)
+    if source is not None:
+        query = query.where(_leads.source == source)
     counts: Counter[tuple[str, str]] = Counter()
     with ledger.read() as connection:
         for name, reason, count in connection.execute(query):
@@ -167,40 +164,28 @@ def rejections(
     return [Rejection(source=name, reason=reason, leads=count) for (name, reason), count in ordered]
 
 
-def utilisation(ledger: Ledger, *, since: float, until: float, account: str | None = None) -> list[SlotUse]:
-    """Seats by slot, ascending.
+def utilisation(ledger: Ledger, *, account: str, since: float, until: float) -> list[SlotUse]:
+    """Seats of an account by slot, ascending.
 
     :param ledger: with the seats.
+    :param account: its name in the ledger.
     :param since: first start of a slot that counts.
     :param until: first start that does not count any more.
-    :param account: only this account.
     """
-    by_slot: dict[tuple[int, str], Counter[str]] = {}
-    zones: dict[tuple[int, str], str | None] = {}
+    query = (
+        sa.select(_seats.slot_start, _leads.booking_state, sa.func.max(_leads.slot_timezone), sa.func.count())
+        .select_from(schema.seats.outerjoin(schema.leads, _seats.lead == _leads.id))
+        # Whole numbers: for a fraction, Postgres takes neither the index nor its statistics.
+        .where(_seats.account == account, _seats.slot_start >= ceil(since), _seats.slot_start < ceil(until))
+        .group_by(_seats.slot_start, _leads.booking_state)
+    )
+    by_slot: dict[int, Counter[str]] = {}
+    zones: dict[int, str | None] = {}
     with ledger.read() as connection:
-        for name in _accounts(connection) if account is None else [account]:
-            query = (
-                sa.select(
-                    _seats.slot_start,
-                    _leads.booking_state,
-                    sa.func.max(_leads.slot_timezone),
-                    sa.func.count(),
-                )
-                .select_from(schema.seats.outerjoin(schema.leads, _seats.lead == _leads.id))
-                # Whole numbers: for a fraction, Postgres takes neither the index nor its statistics.
-                .where(
-                    _seats.account == name,
-                    _seats.slot_start >= ceil(since),
-                    _seats.slot_start < ceil(until),
-                )
-                .group_by(_seats.slot_start, _leads.booking_state)
-            )
-            for start, state, zone, count in connection.execute(query):
-                by_slot.setdefault((start, name), Counter())[state] += count
-                zones[start, name] = zone or zones.get((start, name))
-    return [
-        _slot_use(start, name, zones[start, name], by_slot[start, name]) for start, name in sorted(by_slot)
-    ]
+        for start, state, zone, count in connection.execute(query):
+            by_slot.setdefault(start, Counter())[state] += count
+            zones[start] = zone or zones.get(start)
+    return [_slot_use(start, zones[start], by_slot[start]) for start in sorted(by_slot)]
 
 
 def runs(ledger: Ledger, *, source: str | None = None, limit: int = 50) -> list[RunView]:
@@ -230,21 +215,20 @@ def runs(ledger: Ledger, *, source: str | None = None, limit: int = 50) -> list[
 
 
 def _days(
-    connection: Connection, source: str, since: float, until: float | None, zone: ZoneInfo
+    connection: Connection, source: str, since: float, zone: ZoneInfo
 ) -> list[tuple[date, float, float]]:
-    """The days of a period that may have leads: each with its first instant and the first of the next."""
+    """The days that may have leads: each with its first instant and the first of the next."""
     first = connection.execute(
-        sa.select(sa.func.min(_leads.created_at)).where(*_first_heard(since, until, source))
+        sa.select(sa.func.min(_leads.created_at)).where(_leads.created_at >= since, _leads.source == source)
     ).scalar()
     if first is None:
         return []
-    last = clock(connection) if until is None else until
+    now = clock(connection)
     day = datetime.fromtimestamp(first, zone).date()
     days: list[tuple[date, float, float]] = []
-    while (begin := datetime.combine(day, time.min, zone).timestamp()) <= last:
+    while (begin := datetime.combine(day, time.min, zone).timestamp()) <= now:
         day_after = day + timedelta(days=1)
-        end = datetime.combine(day_after, time.min, zone).timestamp()
-        days.append((day, max(begin, since), end if until is None else min(end, until)))
+        days.append((day, max(begin, since), datetime.combine(day_after, time.min, zone).timestamp()))
         day = day_after
     return days
 
@@ -286,30 +270,14 @@ def _funnel(
             yield FunnelDay(day=days[row.number][0], source=source, waiting=waiting, **numbers)
 
 
-def _first_heard(
-    since: float, until: float | None, source: str | None
-) -> Iterable[sa.sql.elements.ColumnElement[bool]]:
-    yield _leads.created_at >= since
-    if until is not None:
-        yield _leads.created_at < until
-    if source is not None:
-        yield _leads.source == source
-
-
 def _sources(connection: Connection) -> list[str]:
     query = sa.select(schema.sources.c.source).order_by(schema.sources.c.source)
     return [row[0] for row in connection.execute(query)]
 
 
-def _accounts(connection: Connection) -> list[str]:
-    query = sa.select(schema.sources.c.account).distinct()
-    return sorted(row[0] for row in connection.execute(query))
-
-
-def _slot_use(start: int, account: str, timezone: str | None, states: Mapping[str, int]) -> SlotUse:
+def _slot_use(start: int, timezone: str | None, states: Mapping[str, int]) -> SlotUse:
     doubted = states.get(BookingState.IN_DOUBT, 0) + states.get(BookingState.SENDING, 0)
     return SlotUse(
-        account=account,
         slot_start=start,
         timezone=timezone,
         booked=states.get(BookingState.BOOKED, 0),

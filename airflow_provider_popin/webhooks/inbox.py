@@ -6,7 +6,6 @@ import threading
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeoutError
 
 from sqlalchemy.engine import Connection
 
@@ -71,30 +70,6 @@ class Inbox:
                 self._thread.start()
             self._changed.notify()
         return receipt
-
-    def receive(
-        self,
-        *,
-        conn_id: str,
-        account: str,
-        body: bytes,
-        event: CallEvent,
-        key: bytes,
-        timeout_seconds: float = 30.0,
-    ) -> Receipt:
-        """Hand in one delivery and wait until it is durable. Parameters as for :meth:`submit`.
-
-        :param timeout_seconds: how long to wait for the database.
-        :raises InboxFullError: too much is waiting already.
-        :raises LedgerError: the database did not take it, or not in time; it may take it after all.
-        """
-        receipt = self.submit(conn_id=conn_id, account=account, body=body, event=event, key=key)
-        try:
-            return receipt.result(timeout_seconds)
-        except FutureTimeoutError:
-            raise LedgerUnreachableError(
-                f"the ledger's database did not take a delivery in {timeout_seconds:g} s"
-            ) from None
 
     def close(self) -> None:
         """Write what was handed in, and end the thread."""

@@ -54,7 +54,7 @@ def tell(customer_id: str, start: datetime, kind: str, *, process: bool = True) 
     ledger = open_ledger("popin_ledger")
     inbox = Inbox(ledger)
     account = PopinHook().config.account_key
-    inbox.receive(conn_id="popin_default", account=account, body=body, event=parse_event(body), key=b"key")
+    inbox.submit(conn_id="popin_default", account=account, body=body, event=parse_event(body), key=b"key")
     inbox.close()
     if process:
         process_waiting(ledger)

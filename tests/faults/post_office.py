@@ -11,6 +11,7 @@ from airflow_provider_popin.webhooks.inbox import Inbox
 from airflow_provider_popin.webhooks.processing import process_waiting
 from tests.faults.world import World
 from tests.sandbox.receiver import Arrived, Receiver
+from tests.waiting import PATIENCE_SECONDS
 
 CONN_ID = "popin_default"
 KEY = "kq7vxz0w2b-5c1e9d"
@@ -90,13 +91,14 @@ class PostOffice:
         assert self._world is not None
         assert self._inbox is not None
         assert arrived.headers["x-api-key"] == KEY
-        self._inbox.receive(
+        stored = self._inbox.submit(
             conn_id=CONN_ID,
             account=self._world.config.account_key,
             body=arrived.body,
             event=parse_event(arrived.body),
             key=KEY.encode(),
         )
+        stored.result(PATIENCE_SECONDS)
         return 200
 
     def _work(self) -> None:

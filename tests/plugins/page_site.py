@@ -154,7 +154,7 @@ def deliver(ledger: Ledger, key: int) -> None:
         )
     inbox = Inbox(ledger)
     try:
-        inbox.receive(conn_id=CONN_ID, account=ACCOUNT, body=body, event=event, key=b"key")
+        inbox.submit(conn_id=CONN_ID, account=ACCOUNT, body=body, event=event, key=b"key")
     finally:
         inbox.close()
     process_waiting(ledger)

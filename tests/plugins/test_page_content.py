@@ -152,11 +152,9 @@ def test_sources_by_size() -> None:
 def test_slots_by_the_sellers_day() -> None:
     late = 1_900_000_800  # 17 Mar 2030, 18:00 UTC; 23:30 in Kolkata
     seats = [
-        SlotUse(account="a", slot_start=late, timezone="Asia/Kolkata", booked=2, in_doubt=1, planned=0),
-        SlotUse(
-            account="a", slot_start=late + 3600, timezone="Asia/Kolkata", booked=0, in_doubt=0, planned=1
-        ),
-        SlotUse(account="a", slot_start=late + 7200, timezone=None, booked=1, in_doubt=0, planned=0),
+        SlotUse(slot_start=late, timezone="Asia/Kolkata", booked=2, in_doubt=1, planned=0),
+        SlotUse(slot_start=late + 3600, timezone="Asia/Kolkata", booked=0, in_doubt=0, planned=1),
+        SlotUse(slot_start=late + 7200, timezone=None, booked=1, in_doubt=0, planned=0),
     ]
     days = overview.slot_days(seats)
     assert [(day.day.day, day.slots, day.booked, day.fullest) for day in days] == [

@@ -59,7 +59,7 @@ def receive(ledger: Ledger, conn_id: str, *user_ids: int) -> None:
     inbox = Inbox(ledger)
     for user_id in user_ids:
         body = json.dumps(missed_call(user_id, user_id=user_id)).encode()
-        inbox.receive(conn_id=conn_id, account=bookings.ACCOUNT, body=body, event=parse_event(body), key=b"k")
+        inbox.submit(conn_id=conn_id, account=bookings.ACCOUNT, body=body, event=parse_event(body), key=b"k")
     inbox.close()
 
 

@@ -90,9 +90,9 @@ def overview(
     funnel = figures.funnel(ledger, since=since, source=chosen, timezone=zone)
     seats = figures.utilisation(
         ledger,
+        account=shown.open.account,
         since=now - _SLOT_DAYS_BACK * 86_400,
         until=now + _SLOT_DAYS_AHEAD * 86_400,
-        account=shown.open.account,
     )
     context = {
         "attention": queries.attention(ledger),
