@@ -20,7 +20,6 @@ GENERATION = "popin_generation"
 # As the sample writes times, so that it does not grow old: "+2d", "-90m".
 _FROM_NOW = re.compile(r"([+-]\d+)([dm])")
 _TIMES = ("call_after", "call_before", "created_at")
-_ROWS_AT_A_TIME = 500
 
 
 class LeadsFileError(Exception):

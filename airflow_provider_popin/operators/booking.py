@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from airflow_provider_popin.client.models import ScheduledCall, Slot
     from airflow_provider_popin.hooks.popin import PopinHook
     from airflow_provider_popin.sync.ledger.ledger import Ledger
-    from airflow_provider_popin.sync.settings import RunIdentity
 
 # After one of these it is certain that no call was booked. Everything else, known or not, leaves it open.
 _NOTHING_BOOKED = (
@@ -149,6 +148,7 @@ def _guard_source(ledger: Ledger, account: str, source: str, context: Context) -
 def _book_one(
     hook: PopinHook, wish: Wish, ledger: Ledger, source: str, lead_id: str, context: Context
 ) -> Booked:
+    from airflow_provider_popin.operators._run_identity import run_identity
     from airflow_provider_popin.sync.single import SingleBooking, book_one
     from airflow_provider_popin.webhooks.processing import process_waiting
 
@@ -165,13 +165,5 @@ def _book_one(
     )
     # What webhooks told may end a doubt that would hold this booking.
     process_waiting(ledger)
-    call = book_one(ledger=ledger, config=hook.config, booking=booking, run=_run_identity(context))
+    call = book_one(ledger=ledger, config=hook.config, booking=booking, run=run_identity(context["ti"]))
     return Booked(wish, slot, timezone, call)
-
-
-def _run_identity(context: Context) -> RunIdentity:
-    from airflow_provider_popin.sync.settings import RunIdentity
-
-    ti = context["ti"]
-    mapped = f"/{ti.map_index}" if ti.map_index is not None and ti.map_index >= 0 else ""
-    return RunIdentity(dag_run=f"{ti.dag_id}/{ti.run_id}/{ti.task_id}{mapped}", try_number=ti.try_number)

@@ -23,12 +23,8 @@ from airflow_provider_popin.operators._lineage import LineageMethods
 from airflow_provider_popin.operators._metrics import count_run
 from airflow_provider_popin.operators._object_storage import object_path, path_text
 from airflow_provider_popin.operators._results_file import ResultsFile, check_folder
-from airflow_provider_popin.operators._switches import (
-    check_sql,
-    read_dry_run,
-    read_limit,
-    read_parameters,
-)
+from airflow_provider_popin.operators._run_identity import run_identity
+from airflow_provider_popin.operators._switches import check_sql, read_dry_run, read_limit, read_parameters
 from airflow_provider_popin.operators._watermark import check_watermark, watermark_settings
 from airflow_provider_popin.operators._write_back import SqlWriteBack, check_write_back_sql
 from airflow_provider_popin.operators.failures import ledger_error, task_error
@@ -250,7 +246,7 @@ class PopinLeadSyncOperator(LineageMethods, BaseOperator):
         from airflow_provider_popin.sync.engine import LeadSync
         from airflow_provider_popin.webhooks.processing import take_evidence
 
-        ti, run = context["ti"], _identity(context["ti"])
+        ti, run = context["ti"], run_identity(context["ti"])
         with ExitStack() as stack:
             ledger = self._ledger(stack, dry_run=settings.dry_run)
             sync = self._sync = LeadSync(
@@ -391,15 +387,6 @@ class PopinLeadSyncOperator(LineageMethods, BaseOperator):
             raise argument_error("sql_conn_id", "sql needs it")
         if self.sql is None and self.parameters is not None:
             raise argument_error("parameters", "belongs to sql, which is not given")
-
-
-def _identity(ti: Any) -> RunIdentity:
-    mapped = [str(ti.map_index)] if ti.map_index is not None and ti.map_index >= 0 else []
-    return RunIdentity(
-        dag_run="/".join([ti.dag_id, ti.run_id, ti.task_id, *mapped]),
-        try_number=ti.try_number,
-        task="/".join([ti.dag_id, ti.task_id, *mapped]),
-    )
 
 
 def _given(value: _T | None) -> _T:

@@ -10,6 +10,7 @@ from airflow.providers.common.compat.sdk import AirflowException, BaseOperator
 
 from airflow_provider_popin.client.errors import PopinConfigError, PopinInputError
 from airflow_provider_popin.hooks.ledger import open_ledger, sql_engine
+from airflow_provider_popin.operators._run_identity import run_identity
 from airflow_provider_popin.operators._write_back import SqlWriteBack, check_write_back_sql
 from airflow_provider_popin.operators.failures import ledger_error, task_error
 from airflow_provider_popin.operators.templated import is_literal
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_popin.webhooks.telling import Told
 
-# Of webhooks.telling, which imports SQLAlchemy; this module is read when the Dag is parsed.
+# What `webhooks.telling` gives to the statement.
 NAMES: Final = ("lead_id", "generation", "outcome", "outcome_at", "call_time")
 
 
@@ -102,11 +103,5 @@ class PopinOutcomesOperator(BaseOperator):
             stack.callback(tell.close)
             while (done := process_waiting(ledger)).still_waiting and done.count:
                 self.log.debug("Events processed: %s", done.count)
-            mapped = [str(ti.map_index)] if ti.map_index is not None and ti.map_index >= 0 else []
-            return tell_outcomes(
-                ledger,
-                source=self.source,
-                task="/".join([ti.dag_id, ti.task_id, *mapped]),
-                run=f"{ti.dag_id}/{ti.run_id}/{ti.task_id}",
-                tell=tell,
-            )
+            run = run_identity(ti)
+            return tell_outcomes(ledger, source=self.source, task=run.task, run=run.dag_run, tell=tell)

@@ -18,8 +18,6 @@ from airflow_provider_popin.webhooks.queries import OutcomeView, outcomes
 
 log = logging.getLogger(__name__)
 
-# What a statement may use.
-NAMES = ("lead_id", "generation", "outcome", "outcome_at", "call_time")
 PAGE = 500
 NAMED_LEADS = 10
 # Less than this, and an instant of today is the same number.

@@ -9,6 +9,7 @@ MODULES = (
     "airflow_provider_popin.hooks.popin",
     "airflow_provider_popin.hooks.ledger",
     "airflow_provider_popin.operators.lead_sync",
+    "airflow_provider_popin.operators.outcomes",
     "airflow_provider_popin.operators.popin",
     "airflow_provider_popin.sensors.popin",
     "airflow_provider_popin.triggers.popin",
