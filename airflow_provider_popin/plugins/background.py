@@ -33,6 +33,7 @@ GATHER_SECONDS = 0.1
 # Receipts need the same databases, and somebody waits for them: short transactions, and a pause after each.
 EVENTS_AT_A_TIME = 25
 PAUSE_SECONDS = 0.05
+STOP_SECONDS = 5.0
 THREAD_NAME = "popin-webhooks"
 
 Listing = Callable[[], Sequence[WebhookConnection]]
@@ -77,15 +78,12 @@ class Background:
         self._ledger_ids.add(ledger_conn_id)
         self._woken.set()
 
-    def stop(self, *, seconds: float = 5.0) -> None:
-        """End the thread after the transaction that it is in.
-
-        :param seconds: how long to wait for that.
-        """
+    def stop(self) -> None:
+        """End the thread after the transaction that it is in; wait for that, but not for ever."""
         self._stopping.set()
         self._woken.set()
         if self._thread is not None:
-            self._thread.join(seconds)
+            self._thread.join(STOP_SECONDS)
 
     def run_once(self) -> bool:
         """Process what waits in every known ledger.

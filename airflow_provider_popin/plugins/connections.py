@@ -21,12 +21,11 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from airflow_provider_popin.client.errors import PopinConfigError
-from airflow_provider_popin.hooks.connection import read_connection
+from airflow_provider_popin.hooks.connection import CONN_TYPE, read_connection
 
 log = logging.getLogger(__name__)
 
 DEFAULT_CONN_ID = "popin_default"
-_CONN_TYPE = "popin"
 _ENVIRONMENT_PREFIX = "AIRFLOW_CONN_"
 
 
@@ -75,7 +74,7 @@ def read_webhook_connection(conn_id: str) -> WebhookConnection | None:
         return None
     try:
         connection = BaseHook.get_connection(conn_id)
-        if connection.conn_type != _CONN_TYPE:
+        if connection.conn_type != CONN_TYPE:
             return None
         settings = read_connection(connection, conn_id=conn_id)
     except AirflowNotFoundException:
@@ -110,15 +109,19 @@ def list_webhook_connections() -> list[WebhookConnection]:
 
     :raises ConnectionsUnavailableError: Airflow's database did not answer.
     """
-    named = conf.get("popin", "connections", fallback="") or ""
-    ids = {DEFAULT_CONN_ID, *(name.strip() for name in named.split(",") if name.strip())}
     found = []
-    for conn_id in sorted(ids | listed_conn_ids()):
+    for conn_id in sorted({DEFAULT_CONN_ID} | named_conn_ids() | listed_conn_ids()):
         # One that cannot be read now must not hide the others.
         with suppress(ConnectionsUnavailableError):
             if (connection := read_webhook_connection(conn_id)) is not None:
                 found.append(connection)
     return found
+
+
+def named_conn_ids() -> set[str]:
+    """Ids that the setting ``[popin] connections`` names, whether or not there are such connections."""
+    names = conf.get("popin", "connections", fallback=DEFAULT_CONN_ID) or ""
+    return {name.strip() for name in names.split(",") if name.strip()}
 
 
 def listed_conn_ids() -> set[str]:
@@ -159,7 +162,7 @@ def _in_database() -> set[str]:
 
     try:
         with create_session() as session:
-            ids = session.scalars(select(Connection.conn_id).where(Connection.conn_type == _CONN_TYPE))
+            ids = session.scalars(select(Connection.conn_id).where(Connection.conn_type == CONN_TYPE))
             return {str(conn_id) for conn_id in ids}
     except SQLAlchemyError:
         raise ConnectionsUnavailableError from None

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from airflow.providers.common.compat.sdk import AirflowException
@@ -71,7 +72,7 @@ class Ledgers:
         :param ledger_conn_id: id of the ledger's connection.
         :raises LedgerError: it cannot be opened.
         """
-        return self._get(ledger_conn_id, lambda: open_ledger(ledger_conn_id)).inbox
+        return self._get(ledger_conn_id).inbox
 
     def find(self, ledger_conn_id: str) -> Ledger | None:
         """A ledger that exists; none is made.
@@ -85,7 +86,7 @@ class Ledgers:
             with _as_ledger_errors():
                 if not _exists(ledger_conn_id):
                     return None
-        return self._get(ledger_conn_id, lambda: open_ledger(ledger_conn_id)).ledger
+        return self._get(ledger_conn_id).ledger
 
     def close(self) -> None:
         """Write what was handed in, and close everything."""
@@ -98,7 +99,7 @@ class Ledgers:
                     _close(place.open)
                     place.open = None
 
-    def _get(self, ledger_conn_id: str, opener: Callable[[], Ledger]) -> _Open:
+    def _get(self, ledger_conn_id: str) -> _Open:
         with self._lock:
             if self._closed:
                 raise LedgerError("the API server is ending")
@@ -112,17 +113,17 @@ class Ledgers:
             if place.failure is not None and now < place.retry_at:
                 raise place.failure
             try:
-                place.open = self._opened(ledger_conn_id, opener)
+                place.open = self._opened(ledger_conn_id)
             except LedgerError as error:
                 place.failure, place.retry_at = error, now + RETRY_SECONDS
                 raise
             place.failure = None
             return place.open
 
-    def _opened(self, ledger_conn_id: str, opener: Callable[[], Ledger]) -> _Open:
+    def _opened(self, ledger_conn_id: str) -> _Open:
         with _as_ledger_errors():
             digest = connection_digest(ledger_conn_id)
-            ledger = opener()
+            ledger = open_ledger(ledger_conn_id)
         return _Open(ledger, Inbox(ledger), digest, self._clock() + FRESH_SECONDS)
 
     def _look_again(self, place: _Place, ledger_conn_id: str) -> None:
@@ -139,18 +140,16 @@ class Ledgers:
             place.open = None
 
 
-class _as_ledger_errors:  # noqa: N801  (reads like contextlib.suppress)
+@contextmanager
+def _as_ledger_errors() -> Iterator[None]:
     """Whatever keeps a ledger from being opened, as one kind of error. No value of a connection is in it."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
-        if isinstance(error, PopinConfigError):
-            raise LedgerError(str(error)) from None
-        if isinstance(error, ConnectionsUnavailableError | AirflowException | ImportError | ValueError):
-            # ValueError: what drivers say of a URL that they cannot read, which may hold a password.
-            raise LedgerError(f"the ledger's connection cannot be used: {type(error).__name__}") from None
+    try:
+        yield
+    except PopinConfigError as error:
+        raise LedgerError(str(error)) from None
+    except (ConnectionsUnavailableError, AirflowException, ImportError, ValueError) as error:
+        # ValueError: what drivers say of a URL that they cannot read, which may hold a password.
+        raise LedgerError(f"the ledger's connection cannot be used: {type(error).__name__}") from None
 
 
 def _exists(ledger_conn_id: str) -> bool:

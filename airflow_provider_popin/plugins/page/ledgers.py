@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 import sqlalchemy as sa
-from airflow.providers.common.compat.sdk import AirflowException, AirflowNotFoundException, BaseHook, conf
+from airflow.providers.common.compat.sdk import AirflowException, AirflowNotFoundException, BaseHook
 
 from airflow_provider_popin.client.errors import PopinConfigError
 from airflow_provider_popin.hooks.connection import read_connection
@@ -23,6 +23,7 @@ from airflow_provider_popin.plugins.connections import (
     DEFAULT_CONN_ID,
     ConnectionsUnavailableError,
     listed_conn_ids,
+    named_conn_ids,
 )
 from airflow_provider_popin.sync.errors import LedgerError, LedgerUnreachableError
 from airflow_provider_popin.sync.ledger.ledger import Ledger
@@ -68,8 +69,7 @@ def connection_ids() -> list[str]:
 
     :raises TroubleError: Airflow's database does not answer.
     """
-    configured = conf.get("popin", "connections", fallback=DEFAULT_CONN_ID) or ""
-    named = {name.strip() for name in configured.split(",") if name.strip()}
+    named = named_conn_ids()
     try:
         listed = listed_conn_ids()
     except ConnectionsUnavailableError:
