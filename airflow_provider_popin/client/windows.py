@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, time
+from typing import Any
 
 from airflow_provider_popin.client.errors import PopinInputError
 from airflow_provider_popin.client.models import Calendar, Slot
@@ -43,6 +44,16 @@ class SlotWindow:
             raise PopinInputError("must be numbers from 0 to 6", code="weekdays_invalid", field="weekdays")
         if self.timezone is not None:
             load_timezone(self.timezone)
+
+    def to_json(self) -> dict[str, Any]:
+        """The bounds by name as JSON values, which triggers take as arguments; None for what is open."""
+        return {
+            "earliest": self.earliest.isoformat() if self.earliest else None,
+            "latest": self.latest.isoformat() if self.latest else None,
+            "hours": [hour.isoformat() for hour in self.hours] if self.hours else None,
+            "weekdays": sorted(self.weekdays) if self.weekdays is not None else None,
+            "timezone": self.timezone,
+        }
 
     def allows(self, start: datetime, seller_timezone: str) -> bool:
         """Whether a call may start at an instant.

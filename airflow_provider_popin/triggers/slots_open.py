@@ -114,7 +114,6 @@ class PopinSlotsOpenTrigger(BaseEventTrigger):
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and the arguments: JSON values, the same however they were written."""
-        window = self._window
         return (
             _CLASS_PATH,
             {
@@ -123,11 +122,7 @@ class PopinSlotsOpenTrigger(BaseEventTrigger):
                 "min_slots": self.min_slots,
                 "max_slots": self.max_slots,
                 "min_notice_minutes": self.min_notice_minutes,
-                "earliest": window.earliest.isoformat() if window.earliest else None,
-                "latest": window.latest.isoformat() if window.latest else None,
-                "hours": [hour.isoformat() for hour in window.hours] if window.hours else None,
-                "weekdays": sorted(window.weekdays) if window.weekdays is not None else None,
-                "timezone": window.timezone,
+                **self._window.to_json(),
             },
         )
 
