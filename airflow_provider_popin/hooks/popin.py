@@ -8,10 +8,11 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
-from airflow.providers.common.compat.sdk import BaseHook, conf, mask_secret
+from airflow.providers.common.compat.sdk import BaseHook
 
 from airflow_provider_popin.get_provider_info import get_provider_info
 from airflow_provider_popin.hooks.connection import CONN_TYPE, PopinConnection, read_connection
+from airflow_provider_popin.hooks.masking import mask_in_logs
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -159,6 +160,7 @@ class PopinHook(BaseHook):
             or an ISO 8601 text with an offset.
         :return: the slot and the seller's IANA timezone.
         :raises PopinInputError: the time is naive, past, not on a whole minute, or ambiguous.
+        :raises PopinError: one of its other subclasses says why the slots are not known.
         """
         from airflow_provider_popin.client.slots import resolve_time
 
@@ -254,10 +256,7 @@ class PopinHook(BaseHook):
     def _read(self, connection: Connection) -> PopinConnection:
         settings = read_connection(connection, conn_id=self.popin_conn_id)
         # Airflow masks the password and extras with telling names; the seller token and the key are ours.
-        shortest = conf.getint("logging", "min_length_masked_secret", fallback=5)
-        for value in (settings.config.seller_token, settings.config.api_key, settings.webhook_key):
-            if value and len(value) >= shortest:
-                mask_secret(value)
+        mask_in_logs((settings.config.seller_token, settings.config.api_key, settings.webhook_key or ""))
         # Once: a trigger reads its connection every minute.
         if settings.unknown_extras != self._warned_of:
             self._warned_of = settings.unknown_extras
@@ -274,11 +273,8 @@ class PopinHook(BaseHook):
         from airflow_provider_popin.client.protocol import build_slots
         from airflow_provider_popin.client.requests_sender import RequestsSender
 
-        sender = RequestsSender(self.config)
-        try:
+        with RequestsSender(self.config) as sender:
             exchange = sender.send(build_slots())
-        finally:
-            sender.close()
         return classify(Endpoint.SLOTS, exchange, now=datetime.now(UTC))
 
 

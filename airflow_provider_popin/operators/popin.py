@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator
 
 from airflow_provider_popin.client.errors import PopinError, PopinOutcomeUnknownError
+from airflow_provider_popin.hooks.masking import mask_in_logs
 from airflow_provider_popin.hooks.popin import PopinHook
 from airflow_provider_popin.links.popin import JOIN_URL_KEY, PopinJoinCallLink, is_web_url
 from airflow_provider_popin.operators._text_templates import TextTemplates
@@ -20,7 +21,7 @@ from airflow_provider_popin.operators.booking import (
     book_with_ledger,
 )
 from airflow_provider_popin.operators.failures import task_error
-from airflow_provider_popin.operators.personal import hide, mask_in_logs, reveal
+from airflow_provider_popin.operators.personal import hide, reveal
 from airflow_provider_popin.operators.templated import (
     given,
     optional_mapping,

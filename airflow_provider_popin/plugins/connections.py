@@ -17,11 +17,11 @@ from airflow.providers.common.compat.sdk import (
     AirflowNotFoundException,
     BaseHook,
     conf,
-    mask_secret,
 )
 
 from airflow_provider_popin.client.errors import PopinConfigError
 from airflow_provider_popin.hooks.connection import CONN_TYPE, read_connection
+from airflow_provider_popin.hooks.masking import mask_in_logs
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +91,7 @@ def read_webhook_connection(conn_id: str) -> WebhookConnection | None:
     key = settings.webhook_key
     if key is not None:
         # Its name is none that Airflow's masker takes for a secret.
-        mask_secret(key)
+        mask_in_logs([key])
     return WebhookConnection(
         conn_id=conn_id,
         account=settings.config.account_key,

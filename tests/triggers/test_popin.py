@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from airflow_provider_popin.client import retrying
-from airflow_provider_popin.hooks import popin as hook_module
+from airflow_provider_popin.hooks import masking as masking_module
 from airflow_provider_popin.triggers.popin import PopinSlotAvailabilityTrigger
 from tests.conftest import API_KEY, SELLER_TOKEN
 from tests.waiting import PATIENCE_SECONDS, wait_until
@@ -198,7 +198,7 @@ async def test_it_leaves_the_event_loop_to_others(
         masking.set()
         waited.append(others_ran.wait(PATIENCE_SECONDS))
 
-    monkeypatch.setattr(hook_module, "mask_secret", slow_masker)
+    monkeypatch.setattr(masking_module, "mask_secret", slow_masker)
     waiting = asyncio.create_task(only_event(trigger(max_slots=1)))
     while not waiting.done():
         await asyncio.sleep(0.005)
