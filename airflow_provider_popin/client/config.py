@@ -12,12 +12,12 @@ from airflow_provider_popin.client.errors import PopinConfigError
 
 PRODUCTION_URL = "https://widget01.popin.to"
 POSTAL_CODE_FIELDS = ("pincode", "pin_code")
+DEFAULT_PORTS = {"http": 80, "https": 443}
 
 # Visible ASCII with inner spaces: everything else is either refused by the HTTP libraries or, above ASCII,
 # encoded by one of them as Latin-1 and by the other as UTF-8.
 _HEADER_TEXT = re.compile(r"[!-~]([ -~]*[!-~])?")
 _URL_TEXT = re.compile(r"[!-~]+")
-_DEFAULT_PORTS = {"http": 80, "https": 443}
 # Beyond these, clocks, threads and sockets of the platform refuse the number in the midst of a request.
 _MOST_SECONDS = 3600.0
 _MOST_CONCURRENCY = 10_000
@@ -111,7 +111,7 @@ class ClientConfig:
         parts = urlsplit(self.base_url)
         host = (parts.hostname or "").rstrip(".")
         port = parts.port
-        if port is not None and port != _DEFAULT_PORTS[parts.scheme]:
+        if port is not None and port != DEFAULT_PORTS[parts.scheme]:
             host = f"{host}:{port}"
         return hashlib.sha256(f"{host}\n{self.seller_token}".encode()).hexdigest()[:16]
 
@@ -139,7 +139,7 @@ class ClientConfig:
             port = parts.port
         except ValueError:
             raise self._error(name, "is not a URL") from None
-        if parts.scheme not in _DEFAULT_PORTS or not parts.hostname or port == 0:
+        if parts.scheme not in DEFAULT_PORTS or not parts.hostname or port == 0:
             raise self._error(name, "must begin with http:// or https:// and name a host")
         # The look-up of a label of another length is no failed look-up, but an encoding error.
         if not all(0 < len(label) < 64 for label in parts.hostname.removesuffix(".").split(".")):

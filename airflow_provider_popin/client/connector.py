@@ -13,13 +13,12 @@ from urllib.parse import SplitResult, unquote, urlsplit
 import aiohappyeyeballs
 from requests import utils
 
-from airflow_provider_popin.client.config import ClientConfig
+from airflow_provider_popin.client.config import DEFAULT_PORTS, ClientConfig
 from airflow_provider_popin.client.errors import PopinConfigError
 from airflow_provider_popin.client.exchange import Reply
 from airflow_provider_popin.client.http_connection import HttpConnection
 from airflow_provider_popin.client.wire import tls_context
 
-_PORTS = {"http": 80, "https": 443}
 _ADDRESS_SECONDS = 60.0
 # A host may have addresses that nobody answers at: the next one is tried after so long (RFC 8305).
 _NEXT_ADDRESS_SECONDS = 0.25
@@ -63,7 +62,7 @@ class Connector:
 
     def headers(self) -> dict[str, str]:
         """The headers of a request that are between client, proxy and server."""
-        default_port = self._target.port in (None, _PORTS[self._target.scheme])
+        default_port = self._target.port in (None, DEFAULT_PORTS[self._target.scheme])
         headers = {"Host": _bracketed(self._target) if default_port else _authority(self._target)}
         if self._is_forwarded and self._proxy_authorization is not None:
             headers["Proxy-Authorization"] = self._proxy_authorization
@@ -120,7 +119,7 @@ class Connector:
             return self._addresses
         async with self._resolving:
             if loop.time() >= self._addresses_until:
-                port = server.port or _PORTS[server.scheme]
+                port = server.port or DEFAULT_PORTS[server.scheme]
                 self._addresses = await loop.getaddrinfo(server.hostname, port, type=socket.SOCK_STREAM)
                 self._addresses_until = loop.time() + _ADDRESS_SECONDS
             return self._addresses
@@ -182,7 +181,7 @@ def _proxy_for(config: ClientConfig) -> SplitResult | None:
         return None
     try:
         parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
-        usable = parts.scheme in _PORTS and bool(parts.hostname) and parts.port != 0
+        usable = parts.scheme in DEFAULT_PORTS and bool(parts.hostname) and parts.port != 0
     except ValueError:
         usable = False
     if not usable:
@@ -215,7 +214,7 @@ def _certified_name(server: SplitResult) -> str:
 
 
 def _authority(server: SplitResult) -> str:
-    return f"{_bracketed(server)}:{server.port or _PORTS[server.scheme]}"
+    return f"{_bracketed(server)}:{server.port or DEFAULT_PORTS[server.scheme]}"
 
 
 def _bracketed(server: SplitResult) -> str:

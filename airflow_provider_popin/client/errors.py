@@ -17,9 +17,6 @@ redacted before it gets here.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import MappingProxyType
-
-_NO_ERRORS: Mapping[str, tuple[str, ...]] = MappingProxyType({})
 
 
 class PopinError(Exception):
@@ -49,9 +46,7 @@ class PopinError(Exception):
         super().__init__(reason)
         self.reason = reason
         self.status = status
-        self.field_errors: Mapping[str, tuple[str, ...]] = (
-            dict(field_errors) if field_errors else dict(_NO_ERRORS)
-        )
+        self.field_errors: Mapping[str, tuple[str, ...]] = dict(field_errors or {})
         self.retry_after = retry_after
         self.method = method
         self.path = path

@@ -32,7 +32,7 @@ from airflow_provider_popin.client.errors import (
 )
 from airflow_provider_popin.client.exchange import Endpoint, Exchange, Failure, Reply, Request
 from airflow_provider_popin.client.models import Calendar, Customer, ScheduledCall
-from airflow_provider_popin.client.redaction import HIDDEN, MAX_CHARACTERS, redact_text
+from airflow_provider_popin.client.redaction import HIDDEN, redact_text, shortened
 from airflow_provider_popin.client.replies import decode_json, is_number, parse_customer, parse_scheduled_call
 from airflow_provider_popin.client.slots import parse_calendar
 
@@ -209,11 +209,10 @@ def _rejection(payload: Mapping[str, object], status: int, personal: Sequence[st
     parts = [f"{name}: {' '.join(texts)}" if texts else name for name, texts in field_errors.items()]
     if not parts and isinstance(message, str) and message.strip():
         parts = [redact_text(message, personal)]
-    reason = "; ".join(parts) or "no_reason_given"
     return Outcome(
         Verdict.REJECTED,
         status=status,
-        reason=reason if len(reason) <= MAX_CHARACTERS else reason[: MAX_CHARACTERS - 3] + "...",
+        reason=shortened("; ".join(parts) or "no_reason_given"),
         field_errors=field_errors,
         slot_blamed="time" in named,
         no_field_named=not named,

@@ -11,8 +11,8 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 
-MAX_CHARACTERS = 200
 HIDDEN = "***"
+_MAX_CHARACTERS = 200
 
 # As services write errors, and people a reason: "seen in the dashboard". No words that are common given or
 # family names (mark, will, may, long, page, post, rich, day): they would let a name pass. A few that are rare
@@ -80,7 +80,15 @@ def redact_text(text: str, personal: Sequence[str] = ()) -> str:
     beginning = len(plain) - len(plain.lstrip())
     words = _TOKEN.sub(lambda match: _word(match[0], own, first=match.start() == beginning), plain)
     shown = _HIDDEN_RUN.sub(HIDDEN, " ".join(words.split()))
-    return shown if len(shown) <= MAX_CHARACTERS else shown[: MAX_CHARACTERS - 3] + "..."
+    return shortened(shown)
+
+
+def shortened(text: str) -> str:
+    """A text of at most 200 characters, which ends in ``...`` where more was cut off.
+
+    :param text: any
+    """
+    return text if len(text) <= _MAX_CHARACTERS else text[: _MAX_CHARACTERS - 3] + "..."
 
 
 def _tokens(personal: Iterable[str]) -> Iterable[str]:

@@ -95,11 +95,8 @@ def format_popin_time(instant: datetime, timezone: str) -> str:
     if local.second or local.microsecond:
         raise _time_error("time_seconds")
     _to_utc(local)
-    half = "AM" if local.hour < 12 else "PM"
-    return (
-        f"{_DAYS[local.weekday()]}, {local.day:02} {_MONTHS[local.month - 1]} {local.year:04}"
-        f" {(local.hour + 11) % 12 + 1:02}:{local.minute:02} {half}"
-    )
+    day = f"{_DAYS[local.weekday()]}, {local.day:02} {_MONTHS[local.month - 1]} {local.year:04}"
+    return f"{day} {_clock(local)}"
 
 
 def resolve_time(value: str | datetime, *, timezone: str, now: datetime) -> Slot:
@@ -154,10 +151,8 @@ def _local_time(start: datetime, timezone: str) -> tuple[datetime, str]:
     :raises PopinInputError: ``timezone_unknown``
     """
     local = start.astimezone(load_timezone(timezone))
-    half = "AM" if local.hour < 12 else "PM"
-    hour = (local.hour + 11) % 12 + 1
     day = f"{_DAYS[local.weekday()]}, {_MONTHS[local.month - 1]} {local.day:02}"
-    return local, f"{day} | {hour:02}:{local.minute:02} {half}"
+    return local, f"{day} | {_clock(local)}"
 
 
 def parse_calendar(payload: object) -> Calendar:
@@ -215,6 +210,11 @@ def _slot_minutes(value: object) -> int | None:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= 1440:
         return None
     return value
+
+
+def _clock(local: datetime) -> str:
+    half = "AM" if local.hour < 12 else "PM"
+    return f"{(local.hour + 11) % 12 + 1:02}:{local.minute:02} {half}"
 
 
 def _hour(match: re.Match[str]) -> int:

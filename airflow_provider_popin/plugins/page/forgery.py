@@ -11,11 +11,12 @@ import hmac
 from collections.abc import Collection, Mapping
 from urllib.parse import urlsplit
 
+from airflow_provider_popin.client.config import DEFAULT_PORTS
+
 # A form that was left open overnight is made anew rather than sent.
 TOKEN_SECONDS = 12 * 3600
 _CLOCK_SKEW_SECONDS = 60
 _PURPOSE = b"airflow-provider-popin page action"
-_DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 def make_token(key: bytes, *, user: str, now: float) -> str:
@@ -67,9 +68,9 @@ def origin_of(url: str) -> str | None:
     except ValueError:
         return None
     scheme = parts.scheme.lower()
-    if scheme not in _DEFAULT_PORTS or not parts.hostname:
+    if scheme not in DEFAULT_PORTS or not parts.hostname:
         return None
-    return f"{scheme}://{parts.hostname.lower()}:{port or _DEFAULT_PORTS[scheme]}"
+    return f"{scheme}://{parts.hostname.lower()}:{port or DEFAULT_PORTS[scheme]}"
 
 
 def _signature(key: bytes, user: str, issued: str) -> str:
