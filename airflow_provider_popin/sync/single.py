@@ -125,21 +125,10 @@ class _Booker:
 
     def _prepare(self, connection: Connection, prior: Prior) -> BookingJob | None:
         """Everything up to the intent: guards, identity, claim and seat. None: booked already."""
-        booking = self._booking
-        guards.guard_source(
-            connection,
-            self._ledger,
-            account=self._account,
-            source=booking.source,
-            lead_id_column=None,
-            prior=prior,
-        )
-        ledger_queries.expire(connection, self._ledger, self._account)
-        ledger_queries.end_leases_of_earlier_tries(connection, self._run.dag_run, self._run.try_number)
-        ledger_queries.reclaim_planned(connection, self._ledger, self._account, self._sending.run)
+        self._begin(connection, prior)
         self._refuse_foreign_customer(connection)
         family = self._known(connection)
-        start = int(booking.slot.start.timestamp())
+        start = int(self._booking.slot.start.timestamp())
         booked = [r for r in family if r.booking_state == BookingState.BOOKED and r.slot_start == start]
         if booked:
             if all(r.time_mismatch for r in booked):
@@ -158,6 +147,24 @@ class _Booker:
             try_number=self._run.try_number,
         )
         self._apply(connection, self._claim(connection, record))
+        return self._job(record)
+
+    def _begin(self, connection: Connection, prior: Prior) -> None:
+        """What every run does first: the source is registered, and what others left behind is cleared."""
+        guards.guard_source(
+            connection,
+            self._ledger,
+            account=self._account,
+            source=self._booking.source,
+            lead_id_column=None,
+            prior=prior,
+        )
+        ledger_queries.expire(connection, self._ledger, self._account)
+        ledger_queries.end_leases_of_earlier_tries(connection, self._run.dag_run, self._run.try_number)
+        ledger_queries.reclaim_planned(connection, self._ledger, self._account, self._sending.run)
+
+    def _job(self, record: Record) -> BookingJob:
+        booking = self._booking
         return BookingJob(
             record=record.id,
             lead_id=booking.lead_id,
