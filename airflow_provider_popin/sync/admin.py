@@ -19,8 +19,6 @@ from airflow_provider_popin.sync.results import call_time
 OUTCOMES = {"booked": True, "not-booked": False}
 
 _leads = schema.leads.c
-_DELETABLE_CAPTURE = (CaptureState.REJECTED.value,)
-_DELETABLE_BOOKING = (BookingState.REJECTED.value, BookingState.UNASSIGNED.value)
 
 
 class NoSuchLeadError(SyncError):
@@ -164,7 +162,8 @@ def forget(ledger: Ledger, *, source: str, lead_id: str | None = None, rejected:
         count = connection.execute(sa.select(sa.func.count()).where(found)).scalar_one()
         if not count:
             raise NoSuchLeadError(f"the ledger knows no lead {lead_id!r} of {source!r}")
-        _delete(connection, found, sa.or_(_is_rejected(), _is_unassigned()))
+        unassigned = _leads.booking_state == BookingState.UNASSIGNED.value
+        _delete(connection, found, sa.or_(_is_rejected(), unassigned))
         _erase(connection, found)
         return int(count)
 
@@ -234,17 +233,15 @@ def _iso(seconds: float) -> str:
 
 
 def _is_rejected() -> sa.sql.elements.ColumnElement[bool]:
-    rejected = sa.or_(
-        _leads.capture_state.in_(_DELETABLE_CAPTURE), _leads.booking_state == BookingState.REJECTED.value
+    return sa.or_(
+        _leads.capture_state == CaptureState.REJECTED.value,
+        _leads.booking_state == BookingState.REJECTED.value,
     )
-    return sa.and_(rejected, ~_leads.booking_doubted, ~_leads.alarm)
-
-
-def _is_unassigned() -> sa.sql.elements.ColumnElement[bool]:
-    return sa.and_(_leads.booking_state.in_(_DELETABLE_BOOKING), ~_leads.booking_doubted, ~_leads.alarm)
 
 
 def _delete(connection: Connection, *conditions: sa.sql.elements.ColumnElement[bool]) -> int:
+    # Nobody about whom anything is in doubt.
+    conditions = (*conditions, ~_leads.booking_doubted, ~_leads.alarm)
     doomed = sa.select(_leads.id).where(*conditions)
     forget_events(connection, sa.and_(*conditions))
     connection.execute(schema.history.delete().where(schema.history.c.lead.in_(doomed)))
