@@ -24,7 +24,7 @@ from airflow_provider_popin.sync.ledger.ledger import Ledger, chunks, locked
 from airflow_provider_popin.sync.ledger.writer import Writer
 from airflow_provider_popin.sync.planning import planner
 from airflow_provider_popin.sync.planning.planner import Waiting
-from airflow_provider_popin.sync.source.rows import BookingWish
+from airflow_provider_popin.sync.source.booking_wish import BookingWish
 from airflow_provider_popin.sync.stop_switch import StopSwitch
 
 log = logging.getLogger(__name__)

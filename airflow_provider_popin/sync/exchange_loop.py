@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -109,7 +108,6 @@ class ExchangeLoop:
         sending: Sending,
         switch: StopSwitch,
         concurrency: int,
-        jitter: Callable[[], float] = random.random,
     ) -> None:
         self._sender = sender
         self._ledger = ledger
@@ -120,7 +118,6 @@ class ExchangeLoop:
         self._sending = sending
         self._switch = switch
         self.concurrency = concurrency
-        self._jitter = jitter
         self._failures_in_a_row = 0
         self._pacer = Pacer(concurrency)
 
@@ -294,7 +291,7 @@ class ExchangeLoop:
         self._failures_in_a_row = 0
         if outcome.verdict is Verdict.UNKNOWN and isinstance(job, CaptureJob):
             job.unknowns += 1
-            return backoff_seconds(1, self._jitter) if job.unknowns == 1 else None
+            return backoff_seconds(1) if job.unknowns == 1 else None
         return None
 
     def _delay_of_unsent(self, job: Job, outcome: Outcome) -> float | None:
@@ -306,7 +303,7 @@ class ExchangeLoop:
         if hopeless or job.tries >= MOST_TRIES or (wait or 0.0) > MAX_RETRY_AFTER_SECONDS:
             self._stop_for(job, outcome)
             return None
-        delay = wait if wait is not None else backoff_seconds(job.tries, self._jitter)
+        delay = wait if wait is not None else backoff_seconds(job.tries)
         if outcome.verdict is Verdict.RATE_LIMITED:
             self._limiter.penalize(delay)
         return delay

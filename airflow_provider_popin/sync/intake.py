@@ -25,7 +25,8 @@ from airflow_provider_popin.sync.ledger.events import (
 )
 from airflow_provider_popin.sync.ledger.ledger import Ledger
 from airflow_provider_popin.sync.planning.planner import Waiting
-from airflow_provider_popin.sync.source.rows import BadRow, BookingWish, LeadRow
+from airflow_provider_popin.sync.source.booking_wish import BookingWish
+from airflow_provider_popin.sync.source.rows import BadRow, LeadRow
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from airflow_provider_popin.client.outcomes import Outcome, Verdict
 from airflow_provider_popin.client.protocol import build_capture, build_schedule
 from airflow_provider_popin.client.slots import reply_matches_slot
 from airflow_provider_popin.sync.ledger.events import Answer, Intent, Settled, Step
-from airflow_provider_popin.sync.source.rows import BookingWish
+from airflow_provider_popin.sync.source.booking_wish import BookingWish
 
 _ANSWERS = {
     Verdict.OK: Answer.SUCCESS,

@@ -36,7 +36,8 @@ from airflow_provider_popin.sync.ledger.ledger import Ledger
 from airflow_provider_popin.sync.ledger.writer import Writer
 from airflow_provider_popin.sync.progress import Progress
 from airflow_provider_popin.sync.settings import Prior, RunIdentity, SyncSettings
-from airflow_provider_popin.sync.source.rows import BookingWish, LeadRow
+from airflow_provider_popin.sync.source.booking_wish import BookingWish
+from airflow_provider_popin.sync.source.rows import LeadRow
 from airflow_provider_popin.sync.stop_switch import StopSwitch
 from airflow_provider_popin.sync.watermark import Watermark
 

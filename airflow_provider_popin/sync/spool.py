@@ -152,7 +152,3 @@ class Spool:
             " GROUP BY phone HAVING count(DISTINCT lead_id) > 1)"
         )
         return int(self._db.execute(query).fetchone()[0])
-
-    def count(self) -> int:
-        """How many rows were read."""
-        return int(self._db.execute("SELECT count(*) FROM rows").fetchone()[0])

@@ -242,7 +242,7 @@ def test_a_reset_during_a_run_is_not_lost(make_world: MakeWorld) -> None:
 
     def meanwhile(read_from: Any) -> Iterator[Row]:
         with world.open_ledger().write() as connection:
-            assert watermark_store.rewind(connection, "crm.leads") == 1
+            watermark_store.rewind(connection, "crm.leads")
         return crm.select(read_from)
 
     crm.instead = meanwhile

@@ -130,15 +130,14 @@ def save(
     return bool(moved.rowcount)
 
 
-def rewind(connection: Connection, source: str, task: str | None = None) -> int:
+def rewind(connection: Connection, source: str, task: str | None = None) -> None:
     """Let every task read all of a source once more: something was changed that only a full read finds.
 
     :param connection: in a write transaction
     :param task: only this one, which may also be one that tells outcomes
-    :return: how many watermarks there are
     """
     which = _marks.reader != OUTCOMES if task is None else _marks.task == task
-    changed = connection.execute(
+    connection.execute(
         schema.watermarks.update()
         .where(_marks.source == source, which)
         .values(
@@ -151,17 +150,15 @@ def rewind(connection: Connection, source: str, task: str | None = None) -> int:
             updated_at=clock(connection),
         )
     )
-    return int(changed.rowcount)
 
 
-def reset(ledger: Ledger, source: str, task: str | None = None) -> int:
+def reset(ledger: Ledger, source: str, task: str | None = None) -> None:
     """A person wants all of a source to be read once more.
 
     :param task: as for :func:`rewind`
-    :return: how many watermarks there are
     """
     with ledger.write() as connection:
-        return rewind(connection, source, task)
+        rewind(connection, source, task)
 
 
 def watermarks(ledger: Ledger, source: str | None = None) -> list[Mapping[str, object]]:

@@ -20,8 +20,6 @@ from airflow_provider_popin.sync.source.booking_wish import BookingWish
 from airflow_provider_popin.sync.source.field_map import CAMPAIGN, FieldMap
 from airflow_provider_popin.sync.source.fingerprints import Fingerprinter
 
-__all__ = ["BadRow", "BookingWish", "LeadRow", "RowReader"]
-
 # What makes a value of several columns usable. Of other targets, the first value that is not empty counts.
 _CLEAN: Mapping[str, Callable[[object], object]] = {
     "email": leads.clean_email,
