@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from airflow_provider_popin.operators._database_errors import describe
 from airflow_provider_popin.operators.templated import argument_error
 from airflow_provider_popin.sync.errors import WriteBackError
 
@@ -110,7 +111,5 @@ class SqlWriteBack:
             raise self._failure(first, failed) from None
 
     def _failure(self, error: SQLAlchemyError, failed: Sequence[int]) -> WriteBackError:
-        from airflow_provider_popin.operators._leads_from_sql import describe
-
         what = f"write_back_sql failed for {len(failed)} rows through connection {self._conn_id!r}"
         return WriteBackError(f"{what}: {describe(error)}", failed=failed)

@@ -11,7 +11,8 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
 
 from airflow_provider_popin.hooks.ledger import sql_engine
-from airflow_provider_popin.operators._leads_from_sql import LeadQueryError, describe, leads_from_sql
+from airflow_provider_popin.operators._database_errors import describe
+from airflow_provider_popin.operators._leads_from_sql import LeadQueryError, leads_from_sql
 from tests.waiting import wait_until
 
 SECRET = "not-a-number-7731"
