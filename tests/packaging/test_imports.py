@@ -127,13 +127,25 @@ def test_room_names_no(library: str, room: str) -> None:
 
 @pytest.mark.parametrize(
     "room",
-    ["client", "sync", "sync/ledger", "sync/source", "sync/planning", "webhooks", "plugins", "plugins/page"],
+    [
+        "client",
+        "sync",
+        "sync/ledger",
+        "sync/source",
+        "sync/planning",
+        "webhooks",
+        "hooks",
+        "operators",
+        "triggers",
+        "plugins",
+        "plugins/page",
+    ],
 )
 def test_the_map_of_a_room_names_all_that_is_in_it(room: str) -> None:
     folder = PACKAGE / room
     drawn = ast.get_docstring(ast.parse((folder / "__init__.py").read_text(encoding="utf-8"))) or ""
     named = re.findall(r"^``(\w+)/?``", drawn, re.MULTILINE)
-    inside = [path.stem for path in folder.iterdir() if path.name[0] not in "_."]
+    inside = [path.stem for path in folder.iterdir() if not path.name.startswith(("__", "."))]
     assert sorted(named) == sorted(inside)
 
 
