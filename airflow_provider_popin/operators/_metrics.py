@@ -54,7 +54,7 @@ def _send(report: Report, earlier: Mapping[str, int]) -> None:
 
 def _earlier(report: Report, ledger: Ledger | None) -> Mapping[str, int]:
     """What an earlier try of this Dag run counted: a retry, or a task that was cleared."""
-    from airflow_provider_popin.sync.ledger.ledger_queries import report_of_earlier_try
+    from airflow_provider_popin.sync.ledger.run_log import report_of_earlier_try
 
     if ledger is None or report.try_number <= 1:
         return {}

@@ -10,7 +10,7 @@ from sqlalchemy.engine import Connection
 
 from airflow_provider_popin.client.redaction import redact_text
 from airflow_provider_popin.sync.errors import SyncError
-from airflow_provider_popin.sync.ledger import guards, ledger_queries, schema, watermark_store
+from airflow_provider_popin.sync.ledger import guards, run_log, schema, watermark_store
 from airflow_provider_popin.sync.ledger.events import BookingState, CaptureState, Record, Resolved
 from airflow_provider_popin.sync.ledger.forgetting import forget_events
 from airflow_provider_popin.sync.ledger.ledger import CHUNK, Ledger, clock, locked
@@ -181,7 +181,7 @@ def init_source(
         watermark_store.rewind(connection, source)
         return {
             "ledger_id": ledger.ledger_id,
-            "ledger_sequence": ledger_queries.sequence(connection),
+            "ledger_sequence": run_log.sequence(connection),
             "account": account,
             "source": source,
             "lead_id_column": lead_id_column,

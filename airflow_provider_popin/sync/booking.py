@@ -18,7 +18,7 @@ from airflow_provider_popin.sync.calendar_keeper import CalendarKeeper
 from airflow_provider_popin.sync.exchange_loop import ExchangeLoop
 from airflow_provider_popin.sync.job_queue import JobQueue
 from airflow_provider_popin.sync.jobs import BookingJob, Job, Sending
-from airflow_provider_popin.sync.ledger import ledger_queries
+from airflow_provider_popin.sync.ledger import leases, ledger_queries
 from airflow_provider_popin.sync.ledger.events import Answer, BookingState, Planned, Record, Released, Settled
 from airflow_provider_popin.sync.ledger.ledger import Ledger, chunks, locked
 from airflow_provider_popin.sync.ledger.writer import Writer
@@ -144,8 +144,8 @@ class BookingDesk:
         return [lead for lead in waiting if lead.key in again]
 
     def _seats(self, connection: Connection, most: int) -> Seats:
-        ledger_queries.expire(connection, self._ledger, self._account)
-        ledger_queries.reclaim_planned(connection, self._ledger, self._account, self._sending.run)
+        leases.expire(connection, self._ledger, self._account)
+        leases.reclaim_planned(connection, self._ledger, self._account, self._sending.run)
         slots = self._keeper.bookable()
         taken = ledger_queries.seats_taken(connection, self._account, [_start(slot) for slot in slots])
         free = [self._free(taken.get(_start(slot), set()), most) for slot in slots]

@@ -10,7 +10,7 @@ from airflow_provider_popin.client.config import ClientConfig
 from airflow_provider_popin.client.models import Slot
 from airflow_provider_popin.sync.admission import Action, Decision, ResultSet, Situation
 from airflow_provider_popin.sync.intake import Admission, Admitted, Limit, Row, waiting_for
-from airflow_provider_popin.sync.ledger import ledger_queries
+from airflow_provider_popin.sync.ledger import leases, ledger_queries
 from airflow_provider_popin.sync.ledger.ledger import Ledger
 from airflow_provider_popin.sync.planning import planner
 from airflow_provider_popin.sync.planning.planner import Waiting
@@ -87,7 +87,7 @@ class _Preview:
         live: frozenset[str] = frozenset()
         if ledger is not None:
             with ledger.read() as connection:
-                live = ledger_queries.live_owners(connection)
+                live = leases.live_owners(connection)
         self.situation = Situation(
             dag_run=run.dag_run,
             books=settings.books,

@@ -17,7 +17,7 @@ from airflow_provider_popin.client.config import ClientConfig
 from airflow_provider_popin.sync.admission import Situation
 from airflow_provider_popin.sync.dry_run import dry_run
 from airflow_provider_popin.sync.errors import LedgerError
-from airflow_provider_popin.sync.ledger import ledger_queries
+from airflow_provider_popin.sync.ledger import ledger_queries, run_log
 from airflow_provider_popin.sync.ledger.ledger import Ledger, clock
 from airflow_provider_popin.sync.loop_thread import LoopThread, OverdueError
 from airflow_provider_popin.sync.progress import Progress
@@ -297,10 +297,10 @@ class LeadSync:
                     self._watermark.save(connection)
                 report.watermark = self._watermark.told()
             report.ledger_id = ledger.ledger_id
-            report.ledger_sequence = ledger_queries.next_sequence(connection)
+            report.ledger_sequence = run_log.next_sequence(connection)
             report.ledger_time = clock(connection)
             if session.run_row is not None:
-                ledger_queries.end_run(connection, session.run_row, report.to_xcom())
+                run_log.end_run(connection, session.run_row, report.to_xcom())
         self.noted = report
         if not told or self._switch.failure is not None:
             # What ends the run names no lead; the doubts of this run must be named all the same.

@@ -11,7 +11,7 @@ from sqlalchemy.engine import Connection
 from airflow_provider_popin.client.outcomes import Outcome
 from airflow_provider_popin.sync.admission import Action, Decision, ResultSet, Situation, decide
 from airflow_provider_popin.sync.jobs import BookingJob, CaptureJob, Job
-from airflow_provider_popin.sync.ledger import ledger_queries
+from airflow_provider_popin.sync.ledger import leases, ledger_queries
 from airflow_provider_popin.sync.ledger.events import (
     Adopted,
     Answer,
@@ -110,7 +110,7 @@ class Admission:
         families = ledger_queries.families(connection, self._account, self._source, ids, lock=True)
         if any(self._is_foreign(record) for family in families.values() for record in family):
             # Runs that began after this one hold their leads as well.
-            live = ledger_queries.live_owners(connection)
+            live = leases.live_owners(connection)
             self._situation = replace(self._situation, live_owners=live)
         holders = self._holders(connection, rows)
         admitted = [self._decided(row, families.setdefault(row.lead_id or "", []), holders) for row in rows]

@@ -30,7 +30,7 @@ from airflow_provider_popin.sync.intake import (
 )
 from airflow_provider_popin.sync.job_queue import JobQueue
 from airflow_provider_popin.sync.jobs import Sending
-from airflow_provider_popin.sync.ledger import guards, ledger_queries
+from airflow_provider_popin.sync.ledger import guards, leases, ledger_queries, run_log
 from airflow_provider_popin.sync.ledger.events import Claimed, Record
 from airflow_provider_popin.sync.ledger.ledger import Ledger
 from airflow_provider_popin.sync.ledger.writer import Writer
@@ -281,7 +281,7 @@ class Session:
                 return
 
     def _claim(self, connection: Connection, records: Sequence[Record]) -> list[bool]:
-        live = ledger_queries.live_owners(connection)
+        live = leases.live_owners(connection)
         owner = self._sending.owner
         events = [Claimed(r.id, r.attempt, owner, live, r.wish, r.fingerprint) for r in records]
         return self._ledger.apply(connection, self._account, events)
@@ -299,11 +299,11 @@ class Session:
             self._watermark.open(
                 connection, account=self._account, source=self._settings.source, run=self._run, write=True
             )
-        ledger_queries.expire(connection, self._ledger, self._account)
-        ledger_queries.end_leases_of_earlier_tries(connection, self._run.dag_run, self._run.try_number)
-        ledger_queries.reclaim_planned(connection, self._ledger, self._account, self._run.dag_run)
+        leases.expire(connection, self._ledger, self._account)
+        leases.end_leases_of_earlier_tries(connection, self._run.dag_run, self._run.try_number)
+        leases.reclaim_planned(connection, self._ledger, self._account, self._run.dag_run)
         self._renew_lease(connection)
-        self.run_row = ledger_queries.start_run(
+        self.run_row = run_log.start_run(
             connection, self._settings.source, self._run.dag_run, self._run.try_number
         )
         return Situation(
@@ -312,7 +312,7 @@ class Session:
             captures=self._settings.captures,
             resend=self._settings.on_in_doubt == "resend",
             owner=self._sending.owner,
-            live_owners=ledger_queries.live_owners(connection),
+            live_owners=leases.live_owners(connection),
         )
 
     async def _renew(self) -> None:
@@ -325,7 +325,7 @@ class Session:
                 log.warning("The run's lease could not be renewed: %s", error)
 
     def _renew_lease(self, connection: Connection) -> None:
-        ledger_queries.renew_lease(
+        leases.renew_lease(
             connection,
             self._sending.owner,
             self._run.dag_run,
@@ -334,6 +334,4 @@ class Session:
         )
 
     def _end_lease(self, connection: Connection) -> None:
-        ledger_queries.end_lease(
-            connection, self._ledger, self._account, self._sending.owner, self._run.dag_run
-        )
+        leases.end_lease(connection, self._ledger, self._account, self._sending.owner, self._run.dag_run)

@@ -22,7 +22,7 @@ from airflow_provider_popin.client.retrying import MAX_RETRY_AFTER_SECONDS
 from airflow_provider_popin.sync.errors import LeadHeldError, LedgerError, LedgerUnreachableError
 from airflow_provider_popin.sync.exchange_loop import LATEST_SEND_SECONDS
 from airflow_provider_popin.sync.jobs import BookingJob, Sending
-from airflow_provider_popin.sync.ledger import guards, ledger_queries
+from airflow_provider_popin.sync.ledger import guards, leases, ledger_queries
 from airflow_provider_popin.sync.ledger.events import (
     Adopted,
     BookingState,
@@ -139,7 +139,7 @@ class _Booker:
             self._refuse_unsettled(each)
         record = family[-1]  # the newest generation
         self._refuse_held(record)
-        ledger_queries.renew_lease(
+        leases.renew_lease(
             connection,
             self._sending.owner,
             self._run.dag_run,
@@ -159,9 +159,9 @@ class _Booker:
             lead_id_column=None,
             prior=prior,
         )
-        ledger_queries.expire(connection, self._ledger, self._account)
-        ledger_queries.end_leases_of_earlier_tries(connection, self._run.dag_run, self._run.try_number)
-        ledger_queries.reclaim_planned(connection, self._ledger, self._account, self._sending.run)
+        leases.expire(connection, self._ledger, self._account)
+        leases.end_leases_of_earlier_tries(connection, self._run.dag_run, self._run.try_number)
+        leases.reclaim_planned(connection, self._ledger, self._account, self._sending.run)
 
     def _job(self, record: Record) -> BookingJob:
         booking = self._booking
@@ -244,7 +244,7 @@ class _Booker:
             )
 
     def _claim(self, connection: Connection, record: Record) -> list[Event]:
-        live = ledger_queries.live_owners(connection)
+        live = leases.live_owners(connection)
         if record.claim_owner in live - {self._sending.owner}:
             raise LeadHeldError(f"{self._who()} is held by a bulk run that is under way", retry=True)
         start = int(self._booking.slot.start.timestamp())
@@ -324,7 +324,7 @@ class _Booker:
     def _end(self) -> None:
         try:
             with self._ledger.write() as connection:
-                ledger_queries.end_lease(
+                leases.end_lease(
                     connection, self._ledger, self._account, self._sending.owner, self._sending.run
                 )
         except LedgerError as error:

@@ -18,7 +18,7 @@ from sqlalchemy.engine import Connection
 
 from airflow_provider_popin.client.async_sender import AsyncSender
 from airflow_provider_popin.client.exchange import Exchange, Request
-from airflow_provider_popin.sync.ledger import guards, ledger_queries
+from airflow_provider_popin.sync.ledger import guards, leases, ledger_queries, run_log
 from airflow_provider_popin.sync.ledger.events import Event, Intent, Record, Released, Settled
 from airflow_provider_popin.sync.ledger.known_records import KnownRecords
 from airflow_provider_popin.sync.ledger.ledger import Ledger
@@ -28,7 +28,9 @@ Reach = Callable[[str], None]
 # Writes that concern no lead's state, or many at once.
 _WRITES = {
     guards: ("_enter",),
-    ledger_queries: ("insert_leads", "renew_lease", "end_lease", "start_run", "end_run", "mark_written"),
+    ledger_queries: ("insert_leads", "mark_written"),
+    leases: ("renew_lease", "end_lease"),
+    run_log: ("start_run", "end_run"),
 }
 
 

@@ -14,7 +14,7 @@ from airflow_provider_popin.client.errors import PopinAccessError
 from airflow_provider_popin.client.exchange import Endpoint
 from airflow_provider_popin.sync import booking, calendar_keeper, exchange_loop, session
 from airflow_provider_popin.sync.errors import LedgerError, LedgerUnreachableError, SyncStoppedError
-from airflow_provider_popin.sync.ledger import ledger_queries
+from airflow_provider_popin.sync.ledger import leases
 from airflow_provider_popin.sync.ledger.ledger import Ledger
 from airflow_provider_popin.sync.planning import planner
 from tests.faults.checkpoints import checkpoints
@@ -143,7 +143,7 @@ def test_a_lease_that_cannot_be_renewed_is_no_reason_to_stop(
     monkeypatch.setattr(session, "RENEW_SECONDS", 0.05)
     world = make_world(3)
     world.sandbox.set_faults("schedule:slow_after_commit(0.1)")
-    real, calls = ledger_queries.renew_lease, []
+    real, calls = leases.renew_lease, []
 
     def renew(*args: Any, **kwargs: Any) -> None:
         calls.append(args)
@@ -151,7 +151,7 @@ def test_a_lease_that_cannot_be_renewed_is_no_reason_to_stop(
             raise LedgerUnreachableError("the ledger's database answered: busy")
         real(*args, **kwargs)
 
-    monkeypatch.setattr(ledger_queries, "renew_lease", renew)
+    monkeypatch.setattr(leases, "renew_lease", renew)
     run = world.run(max_concurrency=1)
 
     assert run.counts() == {"booked": 3}

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from airflow_provider_popin.sync import admin
 from airflow_provider_popin.sync.admin import NoSuchLeadError
-from airflow_provider_popin.sync.ledger import ledger_queries, schema
+from airflow_provider_popin.sync.ledger import run_log, schema
 from airflow_provider_popin.sync.ledger.events import Answer, Evidence
 from airflow_provider_popin.sync.ledger.ledger import Ledger
 from tests.privacy import assert_no_personal_data, register_personal
@@ -258,7 +258,7 @@ class TestForget:
 
 def test_init_tells_what_it_registered(ledger: Ledger) -> None:
     with ledger.write() as connection:
-        sequence = ledger_queries.next_sequence(connection)
+        sequence = run_log.next_sequence(connection)
     assert admin.init_source(ledger, account=ACCOUNT, source=SOURCE, lead_id_column="Id") == {
         "ledger_id": ledger.ledger_id,
         "ledger_sequence": sequence,

@@ -19,7 +19,7 @@ from airflow_provider_popin.sync.engine import LeadSync
 from airflow_provider_popin.sync.errors import LedgerGuardError, SyncStoppedError, WriteBackError
 from airflow_provider_popin.sync.intake import Admission
 from airflow_provider_popin.sync.job_queue import FEW_JOBS, MANY_JOBS
-from airflow_provider_popin.sync.ledger import guards, ledger_queries
+from airflow_provider_popin.sync.ledger import guards, run_log
 from airflow_provider_popin.sync.reading import CHUNK_ROWS
 from airflow_provider_popin.sync.settings import Prior, RunIdentity
 from tests.faults import conftest as fixtures
@@ -95,7 +95,7 @@ def test_where_results_cannot_be_written_doubts_are_named_and_the_ledger_keeps_i
     (line,) = (line for line in world.log if "1 bookings are in doubt" in line)
     assert f"leads: {doubted.partition('#')[0]}:" in line
     with world.open_ledger().read() as connection:
-        kept = ledger_queries.report_of_earlier_try(connection, SOURCE, "dag/one/sync", 2)
+        kept = run_log.report_of_earlier_try(connection, SOURCE, "dag/one/sync", 2)
     assert kept is not None
     assert (kept["results"]["booked"], kept["results"]["in_doubt"]) == (2, 1)
     assert kept["ledger_sequence"] == 2

@@ -16,7 +16,7 @@ from airflow_provider_popin.sync import intake
 from airflow_provider_popin.sync.admission import Action, ResultSet, Situation
 from airflow_provider_popin.sync.intake import Admission, Admitted, CaptureDesk, Limit, Row, capture_job
 from airflow_provider_popin.sync.jobs import BookingJob, Job
-from airflow_provider_popin.sync.ledger import ledger_queries
+from airflow_provider_popin.sync.ledger import leases, ledger_queries
 from airflow_provider_popin.sync.ledger.events import Answer, Event, Record, Settled, Step
 from airflow_provider_popin.sync.ledger.ledger import Ledger
 from airflow_provider_popin.sync.source.booking_wish import BookingWish
@@ -68,7 +68,7 @@ def admit(
     ledger: Ledger, *rows: Row, situation: Situation = NOW, desk: Admission | None = None
 ) -> list[Admitted]:
     with ledger.write() as connection:
-        ledger_queries.renew_lease(connection, OWNER, NOW.dag_run, 60)
+        leases.renew_lease(connection, OWNER, NOW.dag_run, 60)
         return (desk or admission(ledger, situation)).admit(connection, rows)
 
 
@@ -124,8 +124,8 @@ class TestStores:
     def test_a_lead_of_a_live_run_is_left_alone(self, ledger: Ledger) -> None:
         key = lead_in(ledger, "captured")
         with ledger.write() as connection:
-            ledger_queries.renew_lease(connection, OWNER, RUN, 60)
-            ledger_queries.renew_lease(connection, OTHER, RUN, 60)
+            leases.renew_lease(connection, OWNER, RUN, 60)
+            leases.renew_lease(connection, OTHER, RUN, 60)
         (one,) = admit(ledger, good(), desk=admission(ledger, replace(NOW, owner=OTHER)))
         assert told([one]) == [("pending", "claimed_elsewhere")]
         assert record(ledger, key).claim_owner == OWNER
@@ -133,7 +133,7 @@ class TestStores:
     def test_a_run_that_began_later_holds_its_leads_too(self, ledger: Ledger) -> None:
         desk = admission(ledger, replace(NOW, live_owners=frozenset()))
         with ledger.write() as connection:
-            ledger_queries.renew_lease(connection, OTHER, RUN, 60)
+            leases.renew_lease(connection, OTHER, RUN, 60)
         late = admission(ledger, replace(NOW, owner=OTHER))
         assert told(admit(ledger, good(), desk=late)) == [("capture", None)]
         assert told(admit(ledger, good(), desk=desk)) == [("pending", "claimed_elsewhere")]
@@ -156,7 +156,7 @@ class TestStores:
 
         monkeypatch.setattr(ledger_queries, "insert_leads", slower)
         with ledger.write() as connection:
-            ledger_queries.renew_lease(connection, OTHER, RUN, 60)
+            leases.renew_lease(connection, OTHER, RUN, 60)
         assert told(admit(ledger, good())) == [("pending", "claimed_elsewhere")]
 
     def test_a_claim_that_is_lost_between_look_and_claim(

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import pytest
 
 from airflow_provider_popin.sync.errors import WriteBackError
-from airflow_provider_popin.sync.ledger import ledger_queries
+from airflow_provider_popin.sync.ledger import leases, ledger_queries
 from airflow_provider_popin.sync.ledger.ledger import Ledger
 from airflow_provider_popin.sync.report import Report
 from airflow_provider_popin.sync.write_back import write_back_changes
@@ -118,7 +118,7 @@ def test_once_per_change(ledger: Ledger) -> None:
     apply(ledger, planned(key))
     apply(ledger, booking_intent(key, timeout_seconds=-11))
     with ledger.write() as connection:
-        ledger_queries.expire(connection, ledger, ACCOUNT)
+        leases.expire(connection, ledger, ACCOUNT)
     write_back(ledger, crm)
     apply(ledger, not_booked(key))
     write_back(ledger, crm)

@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from airflow_provider_popin.client.errors import PopinInputError
-from airflow_provider_popin.sync.ledger import guards, ledger_queries, schema
+from airflow_provider_popin.sync.ledger import guards, run_log, schema
 from airflow_provider_popin.sync.ledger.ledger import Ledger
 from airflow_provider_popin.webhooks import figures, queries
 from airflow_provider_popin.webhooks.figures import FunnelDay, Rejection, SlotUse
@@ -107,9 +107,9 @@ def test_seats_by_slot(busy: Ledger) -> None:
 
 def test_runs_the_newest_first(busy: Ledger) -> None:
     with busy.write() as connection:
-        first = ledger_queries.start_run(connection, SOURCE, "dag/1/task", 1)
-        ledger_queries.end_run(connection, first, {"rows": 3})
-        ledger_queries.start_run(connection, "other", "dag/2/task", 2)
+        first = run_log.start_run(connection, SOURCE, "dag/1/task", 1)
+        run_log.end_run(connection, first, {"rows": 3})
+        run_log.start_run(connection, "other", "dag/2/task", 2)
     newest, oldest = figures.runs(busy)
     assert (newest.source, newest.try_number, newest.ended_at, newest.report) == ("other", 2, None, None)
     assert (oldest.run, oldest.report) == ("dag/1/task", {"rows": 3})

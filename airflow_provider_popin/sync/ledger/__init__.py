@@ -12,7 +12,9 @@
 ``ledger``             transactions, and events applied to rows
 ``record_sql``         reading and writing many records at once, in the driver's own words
 ``new_leads``          adding many leads at once, likewise
-``ledger_queries``     what others ask of it
+``ledger_queries``     what others ask of it about leads
+``leases``             who holds which leads, and what is cleared up after runs that are gone
+``run_log``            runs, their reports, the sequence number
 ``writer``             who writes in a run, and the group commit
 ``ledger_thread``      the thread that it writes in
 ``known_records``      what a run wrote last, which it need not read again

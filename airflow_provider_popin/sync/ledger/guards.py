@@ -17,7 +17,7 @@ from sqlalchemy.engine import Connection
 from airflow_provider_popin.sync.errors import LedgerGuardError
 from airflow_provider_popin.sync.ledger import schema
 from airflow_provider_popin.sync.ledger.ledger import Ledger, clock, insert_ignoring
-from airflow_provider_popin.sync.ledger.ledger_queries import knows_report, sequence
+from airflow_provider_popin.sync.ledger.run_log import knows_report, sequence
 from airflow_provider_popin.sync.settings import Prior
 
 

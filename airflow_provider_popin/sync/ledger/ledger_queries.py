@@ -1,33 +1,16 @@
-"""Reads of the ledger, and the writes that concern many rows at once or no lead at all.
-
-Functions that change a lead hand events to :meth:`Ledger.apply`; nothing here decides about a state.
-"""
+"""What others ask of the ledger about its leads, and the writes that decide about no state."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from airflow_provider_popin.sync.ledger import new_leads, record_sql, schema
-from airflow_provider_popin.sync.ledger.events import (
-    BookingState,
-    CaptureState,
-    Ending,
-    Expired,
-    Record,
-    Released,
-)
-from airflow_provider_popin.sync.ledger.ledger import CHUNK, Ledger, chunks, clock, insert_ignoring
-
-# A report's time is read just before the end of its run is noted; the clock may be set in between.
-_CLOCK_STEP_SECONDS = 60.0
-# Two stores of the same number may round it differently.
-_SAME_SECONDS = 0.001
+from airflow_provider_popin.sync.ledger.events import BookingState, CaptureState, Ending, Record
+from airflow_provider_popin.sync.ledger.ledger import CHUNK, chunks, clock
 
 _leads = schema.leads.c
 
@@ -92,95 +75,6 @@ def gather_statistics(connection: Connection) -> None:
     )
     if connection.execute(never, {"leads": schema.leads.name}).scalar():
         connection.execute(sa.text(f"ANALYZE {schema.leads.name}"))
-
-
-def live_owners(connection: Connection) -> frozenset[str]:
-    """Owners whose lease has not run out, by the database's clock."""
-    now = schema.database_clock(connection).text
-    with record_sql.driver_cursor(connection) as cursor:  # asked with every chunk of rows
-        cursor.execute(f"SELECT owner FROM {schema.owners.name} WHERE deadline > {now}")  # noqa: S608
-        return frozenset(owner for (owner,) in cursor.fetchall())
-
-
-def renew_lease(connection: Connection, owner: str, run: str, seconds: float, *, try_number: int = 1) -> None:
-    """Take or renew the lease of a run.
-
-    :param owner: a fresh UUID for every run of the engine
-    :param run: the Dag run, the same for all of its tries
-    :param seconds: how long it holds from now
-    :param try_number: which try of the Dag run this is
-    """
-    deadline = clock(connection) + seconds
-    connection.execute(
-        insert_ignoring(connection, schema.owners),
-        {"owner": owner, "deadline": deadline, "run": run, "try_number": try_number},
-    )
-    connection.execute(schema.owners.update().where(schema.owners.c.owner == owner).values(deadline=deadline))
-
-
-def end_leases_of_earlier_tries(connection: Connection, run: str, try_number: int) -> None:
-    """Take over from a try that was killed, without waiting for its lease to run out.
-
-    Should it live after all, it loses nothing but its turn: an intent needs the claim and the attempt number.
-
-    :param run: the Dag run
-    :param try_number: of the try that takes over
-    """
-    owners = schema.owners.c
-    connection.execute(schema.owners.delete().where(owners.run == run, owners.try_number < try_number))
-
-
-def end_lease(connection: Connection, ledger: Ledger, account: str, owner: str, run: str) -> None:
-    """Give back what a run planned and did not book, and its claims with its lease."""
-    planned = (
-        sa.select(_leads.id)
-        .where(_leads.claim_owner == owner, _leads.booking_state == BookingState.PLANNED.value)
-        .order_by(_leads.id)
-    )
-    ids = [row[0] for row in connection.execute(planned)]
-    for chunk in chunks(ids):
-        ledger.apply(connection, account, [Released(i, owner, BookingState.WAITING, run) for i in chunk])
-    connection.execute(schema.owners.delete().where(schema.owners.c.owner == owner))
-
-
-def expire(connection: Connection, ledger: Ledger, account: str) -> int:
-    """Turn attempts whose deadline has passed into doubts, whoever made them.
-
-    :return: how many
-    """
-    sending = sa.or_(
-        _leads.capture_state == CaptureState.SENDING.value, _leads.booking_state == BookingState.SENDING.value
-    )
-    query = (
-        sa.select(_leads.id)
-        .where(_leads.account == account, sending, _leads.deadline <= clock(connection))
-        .order_by(_leads.id)
-        # Whoever holds one of them will see it too; to wait here could be to wait for each other.
-        .with_for_update(skip_locked=True)
-    )
-    ids = [row[0] for row in connection.execute(query)]
-    return sum(sum(ledger.apply(connection, account, [Expired(i) for i in chunk])) for chunk in chunks(ids))
-
-
-def reclaim_planned(connection: Connection, ledger: Ledger, account: str, run: str) -> int:
-    """Free the seats that runs planned which are gone.
-
-    :return: how many
-    """
-    live = live_owners(connection)
-    query = (
-        sa.select(_leads.id, _leads.claim_owner)
-        .where(
-            _leads.account == account,
-            _leads.booking_state == BookingState.PLANNED.value,
-            sa.func.coalesce(_leads.claim_owner, "").notin_(sorted(live)),
-        )
-        .order_by(_leads.id)
-        .with_for_update(skip_locked=True)  # as in `expire`
-    )
-    abandoned = connection.execute(query).fetchall()
-    events = [Released(i, owner, BookingState.WAITING, run) for i, owner in abandoned]
-    return sum(sum(ledger.apply(connection, account, chunk)) for chunk in chunks(events))
 
 
 def seats_taken(connection: Connection, account: str, starts: Sequence[int]) -> dict[int, set[int]]:
@@ -333,84 +227,6 @@ def troubles(connection: Connection, account: str, source: str, run: str, owner:
         alarm=told("alarm"),
         reply_incomplete=int(counted["reply_incomplete"]),
     )
-
-
-def start_run(connection: Connection, source: str, run: str, try_number: int) -> int:
-    """Note the start of a run and move the ledger's sequence number on.
-
-    :return: id of the run's row
-    """
-    next_sequence(connection)
-    inserted = connection.execute(
-        schema.runs.insert(),
-        {"source": source, "run": run, "try_number": try_number, "started_at": clock(connection)},
-    )
-    key: Sequence[int] = inserted.inserted_primary_key or ()
-    return key[0]
-
-
-def end_run(connection: Connection, row: int, report: Mapping[str, Any]) -> None:
-    """Keep the report of a run.
-
-    :param row: from :func:`start_run`
-    :param report: JSON values, nothing personal
-    """
-    connection.execute(
-        schema.runs.update()
-        .where(schema.runs.c.id == row)
-        .values(ended_at=clock(connection), report=json.dumps(report, sort_keys=True))
-    )
-
-
-def report_of_earlier_try(
-    connection: Connection, source: str, run: str, try_number: int
-) -> dict[str, Any] | None:
-    """The newest report of an earlier try of a Dag run; its counts go over all tries before it as well.
-
-    :param run: the Dag run
-    :param try_number: of the try that asks
-    """
-    runs = schema.runs.c
-    query = (
-        sa.select(runs.report)
-        .where(runs.source == source, runs.run == run, runs.try_number < try_number)
-        .where(runs.report.is_not(None))
-        .order_by(runs.id.desc())
-        .limit(1)
-    )
-    report = connection.execute(query).scalar()
-    return None if report is None else dict(json.loads(report))
-
-
-def knows_report(connection: Connection, told_sequence: int, told_time: float) -> bool:
-    """Whether a run of this ledger, of whatever source, ended with these numbers.
-
-    :param told_sequence: the report's ``ledger_sequence``
-    :param told_time: its ``ledger_time``
-    """
-    runs = schema.runs.c
-    about_then = runs.ended_at.between(told_time - _CLOCK_STEP_SECONDS, told_time + _CLOCK_STEP_SECONDS)
-    query = sa.select(runs.report).where(about_then, runs.report.is_not(None))
-    reports = (json.loads(report) for (report,) in connection.execute(query))
-    return any(
-        report.get("ledger_sequence") == told_sequence
-        and abs(report.get("ledger_time", 0.0) - told_time) < _SAME_SECONDS
-        for report in reports
-    )
-
-
-def next_sequence(connection: Connection) -> int:
-    """Move the ledger's sequence number on.
-
-    :return: the new number
-    """
-    connection.execute(schema.ledger.update().values(sequence=schema.ledger.c.sequence + 1))
-    return sequence(connection)
-
-
-def sequence(connection: Connection) -> int:
-    """The ledger's sequence number: higher with every run."""
-    return int(connection.execute(sa.select(schema.ledger.c.sequence)).scalar_one())
 
 
 def _page(

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from airflow_provider_popin.sync import admin
 from airflow_provider_popin.sync.errors import LedgerGuardError
-from airflow_provider_popin.sync.ledger import guards, ledger_queries, schema
+from airflow_provider_popin.sync.ledger import guards, run_log, schema
 from airflow_provider_popin.sync.ledger.ledger import Ledger, clock
 from airflow_provider_popin.sync.settings import Prior
 from tests.sync.ledgers import ACCOUNT, RUN, SOURCE, Database
@@ -41,13 +41,13 @@ def a_run(ledger: Ledger, column: str | None = "Id") -> dict[str, object]:
     """What a run does for the guards, and the part of its report that they read."""
     guard(ledger, column=column)
     with ledger.write() as connection:
-        row = ledger_queries.start_run(connection, SOURCE, RUN, 1)
+        row = run_log.start_run(connection, SOURCE, RUN, 1)
         report = {
             "ledger_id": ledger.ledger_id,
-            "ledger_sequence": ledger_queries.next_sequence(connection),
+            "ledger_sequence": run_log.next_sequence(connection),
             "ledger_time": clock(connection),
         }
-        ledger_queries.end_run(connection, row, report)
+        run_log.end_run(connection, row, report)
         return report
 
 
@@ -132,7 +132,7 @@ class TestLostLedger:
     def test_a_restored_backup_is_refused(self, ledger: Ledger) -> None:
         guard(ledger)
         with ledger.write() as connection:
-            backup = ledger_queries.sequence(connection)
+            backup = run_log.sequence(connection)
         report = a_run(ledger)
         with ledger.write() as connection:
             connection.execute(schema.ledger.update().values(sequence=backup))

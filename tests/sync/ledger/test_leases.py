@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from airflow_provider_popin.client.config import ClientConfig
 from airflow_provider_popin.sandbox.server import SandboxServer
 from airflow_provider_popin.sync.engine import LeadSync
-from airflow_provider_popin.sync.ledger import ledger_queries
+from airflow_provider_popin.sync.ledger import leases, ledger_queries
 from airflow_provider_popin.sync.ledger.ledger import Ledger
 from airflow_provider_popin.sync.settings import RunIdentity, SyncSettings
 
@@ -49,7 +49,7 @@ def test_only_a_later_try_of_the_same_dag_run_takes_over_before_the_lease_runs_o
     ledger: Ledger, config: ClientConfig, sandbox: SandboxServer, run: RunIdentity, result: str
 ) -> None:
     with ledger.write() as connection:
-        ledger_queries.renew_lease(connection, KILLED, RUN, 60, try_number=1)
+        leases.renew_lease(connection, KILLED, RUN, 60, try_number=1)
         claimed = [{"lead_id": str(n), "generation": 1, "claim_owner": KILLED} for n in range(3)]
         ledger_queries.insert_leads(connection, config.account_key, "crm", claimed)
 

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import sqlalchemy as sa
 
-from airflow_provider_popin.sync.ledger import ledger_queries, schema
+from airflow_provider_popin.sync.ledger import leases, ledger_queries, run_log, schema
 from airflow_provider_popin.sync.ledger.events import Answer
 from airflow_provider_popin.sync.ledger.ledger import CHUNK, Ledger, locked
 from tests.sync.ledgers import (
@@ -35,7 +35,7 @@ GONE = "00000000-0000-0000-0000-00000000000b"
 
 def hold_lease(ledger: Ledger, owner: str = OWNER, seconds: float = 60.0) -> None:
     with ledger.write() as connection:
-        ledger_queries.renew_lease(connection, owner, RUN, seconds)
+        leases.renew_lease(connection, owner, RUN, seconds)
 
 
 class TestLeads:
@@ -128,32 +128,32 @@ class TestLeases:
         hold_lease(ledger, OWNER)
         hold_lease(ledger, GONE, seconds=-0.001)
         with ledger.read() as connection:
-            assert ledger_queries.live_owners(connection) == {OWNER}
+            assert leases.live_owners(connection) == {OWNER}
         hold_lease(ledger, GONE)
         with ledger.read() as connection:
-            assert ledger_queries.live_owners(connection) == {OWNER, GONE}
+            assert leases.live_owners(connection) == {OWNER, GONE}
 
     def test_the_end_of_a_lease_gives_plans_back_and_nothing_else(self, ledger: Ledger) -> None:
         hold_lease(ledger)
         states = ("captured", "planned", "sending", "in_doubt", "booked", "unassigned")
         keys = {state: lead_in(ledger, state, state, seat=number) for number, state in enumerate(states)}
         with ledger.write() as connection:
-            ledger_queries.end_lease(connection, ledger, ACCOUNT, OWNER, RUN)
+            leases.end_lease(connection, ledger, ACCOUNT, OWNER, RUN)
         told = {state: record(ledger, key).booking_state for state, key in keys.items()}
         assert told == {**{state: state for state in states}, "captured": "waiting", "planned": "waiting"}
         assert set(seats(ledger)) == {keys[state] for state in ("sending", "in_doubt", "booked")}
         with ledger.read() as connection:
-            assert ledger_queries.live_owners(connection) == frozenset()
+            assert leases.live_owners(connection) == frozenset()
 
     def test_seats_planned_by_the_dead_are_free_again(self, ledger: Ledger) -> None:
         key = lead_in(ledger, "planned")
         hold_lease(ledger)
         with ledger.write() as connection:
-            assert ledger_queries.reclaim_planned(connection, ledger, ACCOUNT, RUN) == 0
+            assert leases.reclaim_planned(connection, ledger, ACCOUNT, RUN) == 0
         hold_lease(ledger, seconds=-1)
         with ledger.write() as connection:
-            assert ledger_queries.reclaim_planned(connection, ledger, "another shop", RUN) == 0
-            assert ledger_queries.reclaim_planned(connection, ledger, ACCOUNT, RUN) == 1
+            assert leases.reclaim_planned(connection, ledger, "another shop", RUN) == 0
+            assert leases.reclaim_planned(connection, ledger, ACCOUNT, RUN) == 1
         assert record(ledger, key).booking_state == "waiting"
         assert seats(ledger) == {}
 
@@ -167,9 +167,9 @@ class TestExpiry:
             apply(ledger, booking_intent(key, timeout_seconds=seconds))
         apply(ledger, capture_intent(capture, timeout_seconds=-11.0))
         with ledger.write() as connection:
-            assert ledger_queries.expire(connection, ledger, "another shop") == 0
-            assert ledger_queries.expire(connection, ledger, ACCOUNT) == 2
-            assert ledger_queries.expire(connection, ledger, ACCOUNT) == 0
+            assert leases.expire(connection, ledger, "another shop") == 0
+            assert leases.expire(connection, ledger, ACCOUNT) == 2
+            assert leases.expire(connection, ledger, ACCOUNT) == 0
         assert record(ledger, overdue).booking_state == "in_doubt"
         assert record(ledger, fresh).booking_state == "sending"
         assert record(ledger, capture).capture_state == "in_doubt"
@@ -187,10 +187,10 @@ def test_what_another_run_is_writing_is_left_to_it(postgres_database: Database) 
         connection.execute(sa.text("SET LOCAL lock_timeout = '5s'"))
         with other.write() as theirs:
             locked(theirs, [overdue, abandoned])
-            assert ledger_queries.expire(connection, ledger, ACCOUNT) == 0
-            assert ledger_queries.reclaim_planned(connection, ledger, ACCOUNT, RUN) == 0
-        assert ledger_queries.expire(connection, ledger, ACCOUNT) == 1
-        assert ledger_queries.reclaim_planned(connection, ledger, ACCOUNT, RUN) == 1
+            assert leases.expire(connection, ledger, ACCOUNT) == 0
+            assert leases.reclaim_planned(connection, ledger, ACCOUNT, RUN) == 0
+        assert leases.expire(connection, ledger, ACCOUNT) == 1
+        assert leases.reclaim_planned(connection, ledger, ACCOUNT, RUN) == 1
 
 
 class TestPages:
@@ -249,11 +249,11 @@ class TestRuns:
 
     def test_every_run_moves_the_sequence_on_and_keeps_its_report(self, ledger: Ledger) -> None:
         with ledger.write() as connection:
-            before = ledger_queries.sequence(connection)
-            row = ledger_queries.start_run(connection, SOURCE, RUN, 2)
-            assert ledger_queries.sequence(connection) == before + 1
-            ledger_queries.end_run(connection, row, {"rows": 3})
-            assert ledger_queries.next_sequence(connection) == before + 2
+            before = run_log.sequence(connection)
+            row = run_log.start_run(connection, SOURCE, RUN, 2)
+            assert run_log.sequence(connection) == before + 1
+            run_log.end_run(connection, row, {"rows": 3})
+            assert run_log.next_sequence(connection) == before + 2
         with ledger.read() as connection:
             (found,) = connection.execute(sa.select(schema.runs)).fetchall()
         assert (found.id, found.source, found.run, found.try_number) == (row, SOURCE, RUN, 2)

@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy as sa
 
 from airflow_provider_popin.sync.errors import LedgerError
-from airflow_provider_popin.sync.ledger import ledger_queries, schema, tables
+from airflow_provider_popin.sync.ledger import run_log, schema, tables
 from airflow_provider_popin.sync.ledger.events import Evidence
 from airflow_provider_popin.sync.ledger.ledger import Ledger
 from tests.sync.ledger import version_1
@@ -68,7 +68,7 @@ def test_it_keeps_what_it_knows_and_works_on(old: Database, use: object) -> None
     ledger = use(old.engine())  # type: ignore[operator]
     assert ledger.ledger_id == LEDGER_ID
     with ledger.read() as connection:
-        assert ledger_queries.sequence(connection) == 41
+        assert run_log.sequence(connection) == 41
         created = connection.execute(sa.select(schema.leads.c.created_at)).scalars().all()
     assert created == [1750000000.5] * 2  # the last change is the nearest that is known
     assert record(ledger, 1).booking_state == "booked"

@@ -18,7 +18,7 @@ from airflow_provider_popin.client.errors import (
 from airflow_provider_popin.sandbox.server import SandboxServer
 from airflow_provider_popin.sync import admin
 from airflow_provider_popin.sync.errors import LeadHeldError
-from airflow_provider_popin.sync.ledger import ledger_queries
+from airflow_provider_popin.sync.ledger import leases
 from airflow_provider_popin.sync.ledger.events import Answer
 from airflow_provider_popin.sync.ledger.ledger import Ledger
 from airflow_provider_popin.sync.single import SingleBooking, book_one
@@ -74,7 +74,7 @@ class TestBooked:
     def test_the_lease_is_given_back(self, ledger: Ledger, book: Book) -> None:
         book()
         with ledger.read() as connection:
-            assert ledger_queries.live_owners(connection) == frozenset()
+            assert leases.live_owners(connection) == frozenset()
 
     def test_a_reply_without_its_parts_is_booked(
         self, ledger: Ledger, book: Book, sandbox: SandboxServer

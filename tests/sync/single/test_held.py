@@ -14,7 +14,7 @@ from airflow_provider_popin.client.leads import make_lead
 from airflow_provider_popin.sandbox.server import SandboxServer
 from airflow_provider_popin.sync import admin
 from airflow_provider_popin.sync.errors import LeadHeldError, LedgerGuardError
-from airflow_provider_popin.sync.ledger import ledger_queries
+from airflow_provider_popin.sync.ledger import leases
 from airflow_provider_popin.sync.ledger.events import Refused
 from airflow_provider_popin.sync.ledger.ledger import Ledger
 from airflow_provider_popin.sync.settings import Prior
@@ -59,12 +59,12 @@ class TestHeld:
         key = add_lead(ledger)
         apply(ledger, capture_intent(key), captured(key, customer_id=booking.customer_id))
         with ledger.write() as connection:
-            ledger_queries.renew_lease(connection, OWNER, "bulk", 60)
+            leases.renew_lease(connection, OWNER, "bulk", 60)
         with pytest.raises(LeadHeldError, match="held by a bulk run") as caught:
             book()
         assert caught.value.retry
         with ledger.write() as connection:
-            ledger_queries.end_lease(connection, ledger, "shop", OWNER, "bulk")
+            leases.end_lease(connection, ledger, "shop", OWNER, "bulk")
         book()
         assert schedules(sandbox) == 1
 

@@ -21,7 +21,7 @@ from airflow_provider_popin.sandbox.server import SandboxServer
 from airflow_provider_popin.sync import single
 from airflow_provider_popin.sync.errors import LeadHeldError, LedgerError
 from airflow_provider_popin.sync.ledger import database as database_module
-from airflow_provider_popin.sync.ledger import ledger_queries
+from airflow_provider_popin.sync.ledger import leases
 from airflow_provider_popin.sync.ledger.ledger import Ledger
 from airflow_provider_popin.sync.single import SingleBooking, book_one
 from tests.sync.ledgers import (
@@ -133,7 +133,7 @@ def test_a_permit_is_waited_for_before_the_lead_is_held(
     def sleep(seconds: float) -> None:
         waited.append(seconds)
         with sqlite_ledger.read() as connection:
-            assert ledger_queries.live_owners(connection) == frozenset()
+            assert leases.live_owners(connection) == frozenset()
         time.sleep(seconds)
 
     monkeypatch.setattr(single, "time", SimpleNamespace(sleep=sleep))
