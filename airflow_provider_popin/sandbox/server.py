@@ -148,11 +148,9 @@ class SandboxServer:
         :param timeout_seconds: how long at most.
         :raises TimeoutError: some are still open.
         """
-        deadline = time.monotonic() + timeout_seconds
-        while self.stats()["open_requests"]:
-            if time.monotonic() > deadline:
-                raise TimeoutError("requests are still being handled")
-            time.sleep(POLL_SECONDS)
+        _wait_while(
+            lambda: self.stats()["open_requests"], timeout_seconds, "requests are still being handled"
+        )
 
     def wait_webhooks(self, *, timeout_seconds: float = 30.0) -> None:
         """
@@ -161,11 +159,7 @@ class SandboxServer:
         :param timeout_seconds: how long at most.
         :raises TimeoutError: some are still under way.
         """
-        deadline = time.monotonic() + timeout_seconds
-        while self.stats()["webhooks"]["open"]:
-            if time.monotonic() > deadline:
-                raise TimeoutError("webhooks are still under way")
-            time.sleep(POLL_SECONDS)
+        _wait_while(lambda: self.stats()["webhooks"]["open"], timeout_seconds, "webhooks are still under way")
 
     def wait_listening(self, *, timeout_seconds: float = 30.0) -> None:
         """
@@ -174,11 +168,11 @@ class SandboxServer:
         :param timeout_seconds: how long at most.
         :raises TimeoutError: it is still closed.
         """
-        deadline = time.monotonic() + timeout_seconds
-        while not self._ask(lambda: self._runner.server.listening):
-            if time.monotonic() > deadline:
-                raise TimeoutError("the port is still closed")
-            time.sleep(POLL_SECONDS)
+        _wait_while(
+            lambda: not self._ask(lambda: self._runner.server.listening),
+            timeout_seconds,
+            "the port is still closed",
+        )
 
     def stop_listening(self) -> None:
         """Reset all connections and close the port: new connections are refused until `start_listening`."""
@@ -201,3 +195,11 @@ class SandboxServer:
     def _await(self, action: Callable[[], Coroutine[object, object, None]]) -> None:
         assert self._thread is not None, "the sandbox is not running"
         asyncio.run_coroutine_threadsafe(action(), self._runner.loop).result(ANSWER_SECONDS)
+
+
+def _wait_while(lasts: Callable[[], object], seconds: float, what: str) -> None:
+    deadline = time.monotonic() + seconds
+    while lasts():
+        if time.monotonic() > deadline:
+            raise TimeoutError(what)
+        time.sleep(POLL_SECONDS)
