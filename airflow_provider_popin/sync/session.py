@@ -112,7 +112,6 @@ class Session:
         self._sender = AsyncSender(self._config)
         await self._sender.__aenter__()
         self._writer = Writer(self._ledger, self._account)
-        limiter = limiter_for(self._config)
         self._keeper = CalendarKeeper(
             sender=self._sender,
             config=self._config,
@@ -126,12 +125,17 @@ class Session:
         await self._take_evidence()
         self._heartbeat = asyncio.create_task(self._renew())
         await self._slots_read
+        self._start_capturing()
+        return self._situation
+
+    def _start_capturing(self) -> None:
+        """Have the workers wait for leads."""
         self._loop = ExchangeLoop(
             sender=self._sender,
             ledger=self._ledger,
             account=self._account,
             writer=self._writer,
-            limiter=limiter,
+            limiter=limiter_for(self._config),
             config=self._config,
             sending=self._sending,
             switch=self._switch,
@@ -148,7 +152,6 @@ class Session:
         self._capturing = asyncio.create_task(
             self._loop.run(self._captures, self._desk, one_is_idle=self._one_is_idle)
         )
-        return self._situation
 
     def is_ahead(self) -> bool:
         """Whether enough captures wait for the workers. To be asked from any thread, once the run is open."""
