@@ -243,7 +243,6 @@ class CaptureDesk:
     books: bool
     on_done: Callable[[Job, Settled], None]
     waiting: list[Waiting] = field(default_factory=list)
-    captured: int = 0
 
     def wanted(self, job: Job) -> bool:
         """A lead that waits for its capture is always wanted."""
@@ -254,12 +253,10 @@ class CaptureDesk:
         return False
 
     def done(self, job: Job, event: Settled, accepted: bool) -> None:
-        """Count, and remember a captured lead for the planner."""
+        """Remember a captured lead for the planner."""
         self.on_done(job, event)
-        if event.answer is Answer.SUCCESS and accepted and isinstance(job, CaptureJob):
-            self.captured += 1
-            if self.books:
-                self.waiting.append(waiting_for(job.record, job.lead_id, job.wish))
+        if self.books and event.answer is Answer.SUCCESS and accepted and isinstance(job, CaptureJob):
+            self.waiting.append(waiting_for(job.record, job.lead_id, job.wish))
 
     def in_doubt(self, job: Job) -> None:
         """A registration may be sent again; nothing is held for it."""

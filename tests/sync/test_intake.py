@@ -290,9 +290,8 @@ class TestDesk:
         assert desk.wanted(job)
         desk.done(job, self.settled(job, Answer.REJECTED), accepted=True)
         desk.done(job, self.settled(job, Answer.SUCCESS), accepted=False)
-        assert (desk.captured, desk.waiting) == (0, [])
+        assert desk.waiting == []
         desk.done(job, self.settled(job, Answer.SUCCESS), accepted=True)
-        assert desk.captured == 1
         assert [(lead.key, lead.priority, lead.lead_id) for lead in desk.waiting] == (
             [(one.record.id, 3, "L1")] if books else []
         )
