@@ -14,7 +14,7 @@ from datetime import datetime
 
 from airflow_provider_popin.client.redaction import HIDDEN
 from airflow_provider_popin.webhooks.events import KINDS, CallEvent, EventKind, customer_id_of
-from airflow_provider_popin.webhooks.payloads import redact_payload, redact_webhook, safe_event_name
+from airflow_provider_popin.webhooks.payloads import redact_webhook, safe_event_name
 
 # Instants outside of these years are no instants: above all, they may be phone numbers.
 _EARLIEST, _LATEST = 1_420_000_000.0, 2_500_000_000.0  # 2014 to 2049
@@ -23,10 +23,6 @@ _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct",
 _DATE = re.compile(r"(?P<day>[0-9]{1,2})-(?P<month>[A-Za-z]{3})-(?P<year>[0-9]{4})")
 _CLOCK = re.compile(r"(?P<hour>0?[1-9]|1[0-2]):(?P<minute>[0-5][0-9]) ?(?P<half>[AaPp])[Mm]")
 _LONGEST_NUMBER = 18
-# What every envelope has around what it tells.
-_ENVELOPE = frozenset(
-    ("event", "user_id", "email", "country_code", "phone_number", "full_phone_number", "timestamp", "agent")
-) | {"user", "session_id", "call_id", "schedule_id"}
 
 
 class WebhookBodyError(ValueError):
@@ -55,14 +51,13 @@ def parse_event(body: bytes) -> CallEvent:
     if not isinstance(name, str) or not name:
         raise WebhookBodyError("no_event")
     told = payload.get("properties")
-    properties = told if isinstance(told, dict) else _beside_the_envelope(payload)
     return CallEvent(
         kind=KINDS.get(name, EventKind.UNKNOWN),
         name=safe_event_name(name),
         customer_id=customer_id_of(payload.get("user_id")),
         occurred_at=_instant(payload.get("timestamp")),
-        scheduled_local=_scheduled(properties),
-        properties=redact_payload(properties),
+        # Agent-to-customer calls have no properties: what they tell stands beside the rest.
+        scheduled_local=_scheduled(told if isinstance(told, dict) else payload),
         payload=redact_webhook(payload),
     )
 
@@ -94,10 +89,6 @@ def _object(pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
 def _whole(digits: str) -> object:
     # Python refuses to read numbers of thousands of digits, and no field of ours has more than a few.
     return int(digits) if len(digits) <= _LONGEST_NUMBER else HIDDEN
-
-
-def _beside_the_envelope(payload: Mapping[str, object]) -> dict[str, object]:
-    return {key: value for key, value in payload.items() if key not in _ENVELOPE}
 
 
 def _instant(value: object) -> float | None:

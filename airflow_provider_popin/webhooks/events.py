@@ -69,8 +69,7 @@ class CallEvent:
     :param customer_id: as the capture returned it; None where the event names no usable ``user_id``.
     :param occurred_at: epoch seconds; None where the event has no timestamp that can be read without a guess.
     :param scheduled_local: naive, in the seller's timezone, which no event names; None if there is none.
-    :param properties: what the event says besides its envelope, redacted.
-    :param payload: all of it in its own shape, redacted.
+    :param payload: all that it tells, in its own shape, redacted.
     """
 
     kind: EventKind
@@ -78,7 +77,6 @@ class CallEvent:
     customer_id: str | None = field(repr=False)
     occurred_at: float | None
     scheduled_local: datetime | None
-    properties: Mapping[str, object] = field(repr=False)
     payload: Mapping[str, object] = field(repr=False)
 
 
