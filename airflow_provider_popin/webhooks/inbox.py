@@ -10,6 +10,7 @@ from concurrent.futures import Future
 from sqlalchemy.engine import Connection
 
 from airflow_provider_popin.sync.errors import LedgerError, LedgerUnreachableError
+from airflow_provider_popin.sync.ledger.database import encoding_error
 from airflow_provider_popin.sync.ledger.ledger import Ledger
 from airflow_provider_popin.webhooks.deliveries import Delivery, Receipt, body_key, store
 from airflow_provider_popin.webhooks.events import CallEvent
@@ -100,8 +101,7 @@ class Inbox:
         try:
             receipts = self._store([delivery for delivery, _ in batch])
         except (LedgerError, ValueError) as error:
-            # ValueError: what drivers say of text that they cannot encode. One delivery that the database
-            # refuses must not take its neighbours with it.
+            # One delivery that the database refuses must not take its neighbours with it.
             if len(batch) > 1 and not isinstance(error, LedgerUnreachableError):
                 for waiting in batch:
                     self._deliver([waiting])
@@ -137,6 +137,4 @@ class Inbox:
 
 def _fail(receipt: Future[Receipt], error: BaseException) -> None:
     if receipt.set_running_or_notify_cancel():
-        if isinstance(error, ValueError):
-            error = LedgerError(f"the database's driver cannot encode a value: {type(error).__name__}")
-        receipt.set_exception(error)
+        receipt.set_exception(encoding_error(error) if isinstance(error, ValueError) else error)

@@ -119,6 +119,14 @@ def translated() -> Iterator[None]:
         raise LedgerError(_described(error)) from error
 
 
+def encoding_error(error: ValueError) -> LedgerError:
+    """The error of the ledger for what a driver cannot encode: a NUL, half of a surrogate pair.
+
+    :param error: its text may quote the value
+    """
+    return LedgerError(f"the database's driver cannot encode a value: {type(error).__name__}")
+
+
 def _sqlite_path(engine: Engine) -> str | None:
     path = engine.url.database
     if not path or ":memory:" in path or engine.url.query.get("mode") == "memory" or "mode=memory" in path:

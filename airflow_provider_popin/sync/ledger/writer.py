@@ -23,6 +23,7 @@ from sqlalchemy.engine import Connection
 
 from airflow_provider_popin.client.clock import boot_seconds
 from airflow_provider_popin.sync.errors import LedgerError, LedgerUnreachableError
+from airflow_provider_popin.sync.ledger.database import encoding_error
 from airflow_provider_popin.sync.ledger.events import Event, Record
 from airflow_provider_popin.sync.ledger.known_records import KnownRecords
 from airflow_provider_popin.sync.ledger.ledger import Ledger, locked
@@ -159,9 +160,8 @@ class Writer:
         except LedgerUnreachableError as error:
             return [error] * len(events)
         except (LedgerError, ValueError) as error:
-            # ValueError: what drivers say of text that they cannot encode (NUL, half a surrogate pair).
             if len(events) == 1:
-                return [_as_ledger_error(error)]
+                return [encoding_error(error) if isinstance(error, ValueError) else error]
             # One event that the database cannot store must not take its neighbours' outcomes with it.
             return [told for event in events for told in self._write_under_lock([event])]
         self._known.remember(records.values())
@@ -172,12 +172,6 @@ class Writer:
     ) -> tuple[list[bool], dict[int, Record]]:
         records = locked(connection, [event.id for event in events])
         return self._ledger.apply(connection, self._account, events, records), records
-
-
-def _as_ledger_error(error: LedgerError | ValueError) -> LedgerError:
-    if isinstance(error, LedgerError):
-        return error
-    return LedgerError(f"the database's driver cannot encode a value: {type(error).__name__}")
 
 
 def _tell(
