@@ -11,6 +11,9 @@ from urllib.parse import SplitResult, urlsplit
 from airflow_provider_popin.client.errors import PopinConfigError
 
 PRODUCTION_URL = "https://widget01.popin.to"
+DEFAULT_TIMEOUT_SECONDS = 30.0
+DEFAULT_CONCURRENCY = 8
+DEFAULT_RATE = 5.0
 POSTAL_CODE_FIELDS = ("pincode", "pin_code")
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -85,12 +88,12 @@ class ClientConfig:
     seller_token: str = field(repr=False)
     api_key: str = field(repr=False)
     conn_id: str = "popin_default"
-    timeout_seconds: float = 30.0
+    timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS
     connect_timeout_seconds: float = 5.0
-    max_concurrency: int = 8
-    requests_per_second: float = 5.0
+    max_concurrency: int = DEFAULT_CONCURRENCY
+    requests_per_second: float = DEFAULT_RATE
     default_region: str | None = None
-    postal_code_field: str = "pincode"
+    postal_code_field: str = POSTAL_CODE_FIELDS[0]
     account: str | None = None
     proxy: str | None = field(default=None, repr=False)
     verify: bool | str = True

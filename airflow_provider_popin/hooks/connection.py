@@ -14,7 +14,14 @@ from dataclasses import dataclass, field
 from typing import Protocol
 from urllib.parse import SplitResult, urlsplit
 
-from airflow_provider_popin.client.config import PRODUCTION_URL, ClientConfig
+from airflow_provider_popin.client.config import (
+    DEFAULT_CONCURRENCY,
+    DEFAULT_RATE,
+    DEFAULT_TIMEOUT_SECONDS,
+    POSTAL_CODE_FIELDS,
+    PRODUCTION_URL,
+    ClientConfig,
+)
 from airflow_provider_popin.client.errors import PopinConfigError
 
 CONN_TYPE = "popin"
@@ -99,11 +106,11 @@ def _client_config(connection: ConnectionLike, extras: _Extras, conn_id: str) ->
             base_url=_base_url(connection, conn_id),
             seller_token=_required(connection.login, conn_id, "login", "the seller token"),
             api_key=_required(connection.password, conn_id, "password", "the API key"),
-            timeout_seconds=extras.number("timeout_seconds", 30.0),
-            max_concurrency=extras.integer("max_concurrency", 8),
-            requests_per_second=extras.number("requests_per_second", 5.0),
+            timeout_seconds=extras.number("timeout_seconds", DEFAULT_TIMEOUT_SECONDS),
+            max_concurrency=extras.integer("max_concurrency", DEFAULT_CONCURRENCY),
+            requests_per_second=extras.number("requests_per_second", DEFAULT_RATE),
             default_region=extras.text("default_region"),
-            postal_code_field=extras.text("postal_code_field") or "pincode",
+            postal_code_field=extras.text("postal_code_field") or POSTAL_CODE_FIELDS[0],
             account=extras.text("account"),
             proxy=extras.text("proxy"),
             verify=extras.flag_or_path("verify", default=True),

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, time, timedelta
 
-from airflow_provider_popin.client.config import concurrency_problem, rate_problem
+from airflow_provider_popin.client.config import (
+    DEFAULT_CONCURRENCY,
+    DEFAULT_RATE,
+    concurrency_problem,
+    rate_problem,
+)
 from airflow_provider_popin.client.errors import PopinInputError
 from airflow_provider_popin.sync.source.source_name import check_source
 from airflow_provider_popin.sync.source.watermark_settings import WatermarkSettings
@@ -45,14 +50,14 @@ class SyncSettings:
     field_map: Mapping[str, str | Sequence[str]] | None = None
     steps: Sequence[str] = ("capture", "schedule")
     calls_per_slot: int = 1
-    min_notice: timedelta = field(default=timedelta(minutes=30))
+    min_notice: timedelta = timedelta(minutes=30)
     earliest: datetime | None = None
     latest: datetime | None = None
     hours: tuple[time, time] | None = None
     default_region: str | None = None
     drop_phone_extension: bool = False
-    max_concurrency: int = 8
-    requests_per_second: float = 5.0
+    max_concurrency: int = DEFAULT_CONCURRENCY
+    requests_per_second: float = DEFAULT_RATE
     limit: int | None = None
     dry_run: bool = False
     carry_over: bool = False

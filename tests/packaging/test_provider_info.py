@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import fields
 from importlib import metadata, resources
 from importlib.util import find_spec
 from pkgutil import resolve_name
@@ -14,6 +15,7 @@ import pytest
 from airflow.providers_manager import ProvidersManager
 
 import airflow_provider_popin
+from airflow_provider_popin.client.config import ClientConfig
 from airflow_provider_popin.get_provider_info import get_provider_info
 from tests.airflow_runs import IS_AIRFLOW_3
 
@@ -102,6 +104,16 @@ def test_form_defaults_fit_their_own_schemas() -> None:
         jsonschema.Draft7Validator.check_schema(field["schema"])
         if "default" in field["schema"]:
             jsonschema.validate(field["schema"]["default"], field["schema"])
+
+
+def test_form_defaults_are_those_of_an_empty_field() -> None:
+    told = {
+        name: field["schema"]["default"]
+        for name, field in CONNECTION["conn-fields"].items()
+        if "default" in field["schema"]
+    }
+    defaults = {field.name: field.default for field in fields(ClientConfig)}
+    assert told | {"verify": True} == {name: defaults[name] for name in told}
 
 
 def test_webhook_key_is_hidden_in_the_form() -> None:
