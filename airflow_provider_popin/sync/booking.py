@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -26,8 +25,6 @@ from airflow_provider_popin.sync.planning import planner
 from airflow_provider_popin.sync.planning.planner import Waiting
 from airflow_provider_popin.sync.source.booking_wish import BookingWish
 from airflow_provider_popin.sync.stop_switch import StopSwitch
-
-log = logging.getLogger(__name__)
 
 # A lead whose slot was taken under its nose is planned again this often.
 MAX_TAKEN = 3
@@ -266,10 +263,6 @@ class BookingDesk:
     def in_doubt(self, job: Job) -> None:
         """An answer was lost, just now: count it before anything else starts."""
         self.became_in_doubt += 1
-
-    def refused(self, job: Job) -> None:
-        """Somebody else has the lead."""
-        log.info("The lead %s is being sent by another run; this one leaves it alone.", job.lead_id)
 
     def dropped(self, job: Job) -> None:
         """The run stopped; the seat is given back at its end."""

@@ -66,9 +66,6 @@ class Desk(Protocol):
     def in_doubt(self, job: Job) -> None:
         """The answer was lost, just now; the outcome is on its way into the ledger."""
 
-    def refused(self, job: Job) -> None:
-        """The ledger refused the intent: somebody else has the lead."""
-
     def dropped(self, job: Job) -> None:
         """The run stopped before this job was sent."""
 
@@ -225,7 +222,7 @@ class ExchangeLoop:
             desk.dropped(job)
             return None, False
         if not accepted:
-            desk.refused(job)
+            log.info("The lead %s is being sent by another run; this one leaves it alone.", job.lead_id)
             return None, False
         job.attempt += 1
         job.tries += 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -27,8 +26,6 @@ from airflow_provider_popin.sync.ledger.ledger import Ledger
 from airflow_provider_popin.sync.planning.planner import Waiting
 from airflow_provider_popin.sync.source.booking_wish import BookingWish
 from airflow_provider_popin.sync.source.rows import BadRow, LeadRow
-
-log = logging.getLogger(__name__)
 
 Row = LeadRow | BadRow
 
@@ -260,10 +257,6 @@ class CaptureDesk:
 
     def in_doubt(self, job: Job) -> None:
         """A registration may be sent again; nothing is held for it."""
-
-    def refused(self, job: Job) -> None:
-        """Somebody else has the lead."""
-        log.info("The lead %s is being sent by another run; this one leaves it alone.", job.lead_id)
 
     def dropped(self, job: Job) -> None:
         """The run stopped; the lead stays new."""

@@ -304,16 +304,11 @@ class TestDesk:
         with pytest.raises(ValueError, match="nothing to capture"):
             capture_job(one.row, one.record)
 
-    async def test_a_lead_that_was_not_captured_goes_nowhere(
-        self, ledger: Ledger, caplog: pytest.LogCaptureFixture
-    ) -> None:
+    async def test_a_lead_that_was_not_captured_goes_nowhere(self, ledger: Ledger) -> None:
         (one,) = admit(ledger, good())
         assert one.record is not None
         assert isinstance(one.row, LeadRow)
         desk, job = CaptureDesk(books=True, on_done=lambda *_: None), capture_job(one.row, one.record)
-        with caplog.at_level("INFO", logger=intake.__name__):
-            desk.refused(job)
-        assert "lead L1 is being sent by another run" in caplog.text
         desk.dropped(job)
         desk.in_doubt(job)
         assert desk.waiting == []

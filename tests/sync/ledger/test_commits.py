@@ -15,6 +15,7 @@ from airflow_provider_popin.client.leads import make_lead
 from airflow_provider_popin.client.limits import RateLimiter
 from airflow_provider_popin.client.outcomes import Outcome
 from airflow_provider_popin.sandbox.server import SandboxServer
+from airflow_provider_popin.sync import exchange_loop
 from airflow_provider_popin.sync.engine import LeadSync
 from airflow_provider_popin.sync.errors import LedgerError
 from airflow_provider_popin.sync.exchange_loop import ExchangeLoop, _Settling
@@ -27,7 +28,17 @@ from airflow_provider_popin.sync.source.booking_wish import BookingWish
 from airflow_provider_popin.sync.stop_switch import StopSwitch
 from tests.conftest import API_KEY, SELLER_TOKEN
 from tests.faults.people import lead_rows
-from tests.sync.ledgers import ACCOUNT, OWNER, RUN, add_lead, lead_in, record, settled
+from tests.sync.ledgers import (
+    ACCOUNT,
+    OWNER,
+    RUN,
+    add_lead,
+    apply,
+    capture_intent,
+    lead_in,
+    record,
+    settled,
+)
 
 
 def test_a_lead_costs_one_commit_where_one_follows_the_other(
@@ -63,9 +74,6 @@ class Desk:
         pass
 
     def in_doubt(self, job: Job) -> None:
-        pass
-
-    def refused(self, job: Job) -> None:
         pass
 
     def dropped(self, job: Job) -> None:
@@ -144,3 +152,16 @@ async def test_an_intent_that_the_ledger_refuses_to_store_stops_the_run(
     assert isinstance(between.switch.failure, LedgerError)
     assert between.desk.dropped_jobs == [between.job]
     assert record(between.ledger, between.job.record).capture_state == "new"
+
+
+async def test_a_lead_that_another_run_has_is_left_alone(
+    between: Between, caplog: pytest.LogCaptureFixture
+) -> None:
+    between.committed.set_result((True, 0.0))
+    # Another run has begun an attempt since this job was made.
+    assert apply(between.ledger, capture_intent(between.job.record)) == [True]
+    with caplog.at_level("INFO", logger=exchange_loop.__name__):
+        told = await between.loop._attempt(between.job, between.desk, between.previous)
+    assert told == (None, False)
+    assert "lead next is being sent by another run" in caplog.text
+    assert between.job.attempt == 0
