@@ -43,7 +43,7 @@ def prepare(engine: Engine, *, create: bool) -> None:
 
     :param engine: not yet connected
     :param create: False leaves a database alone that holds no ledger: not even its journal mode is changed
-    :raises LedgerError: in-memory SQLite, or another database
+    :raises LedgerError: in-memory SQLite, a relative path, or another database
     """
     if engine.dialect.name not in ("sqlite", "postgresql"):
         raise LedgerError(
@@ -53,8 +53,14 @@ def prepare(engine: Engine, *, create: bool) -> None:
     # Parameters of a failed statement hold customer ids and links; they must not reach a log.
     engine.hide_parameters = True
     if engine.dialect.name == "sqlite":
-        if _sqlite_path(engine) is None:
+        file = _sqlite_file(engine)
+        if file is None:
             raise LedgerError("an in-memory SQLite ledger forgets every booking: give the connection a file")
+        if not file.is_absolute():
+            raise LedgerError(
+                f"the SQLite file {str(file)!r} is another one in every working directory: "
+                "give the connection an absolute path"
+            )
         sa.event.listen(engine, "connect", _durable_sqlite)
         if create:
             sa.event.listen(engine, "connect", _write_ahead_sqlite)

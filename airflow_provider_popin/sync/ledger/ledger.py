@@ -17,6 +17,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection, Engine
 
 from airflow_provider_popin.client.clock import boot_seconds
+from airflow_provider_popin.sync.errors import LedgerUnreachableError
 from airflow_provider_popin.sync.ledger import database, record_sql, schema, states
 from airflow_provider_popin.sync.ledger.events import Effects, Event, Planned, Record
 from airflow_provider_popin.sync.ledger.record_sql import Seat
@@ -46,9 +47,13 @@ class Ledger:
         """Open the ledger, creating its tables on first use.
 
         :param engine: a SQLAlchemy engine for a SQLite file or a Postgres database, not yet connected.
-        :raises LedgerError: in-memory SQLite, another database, a newer schema version, or unreachable.
+        :raises LedgerError: in-memory SQLite, a relative path, another database, a newer schema version, or
+            unreachable.
         """
         database.prepare(engine, create=True)
+        # SQLite would only say that it cannot open the file.
+        if problem := database.file_problem(engine):
+            raise LedgerUnreachableError(problem)
         found = cls(engine, "")
         with _closed_at_failure(engine), found.write() as connection:
             found.ledger_id = schema.create_or_check(connection, clock(connection))

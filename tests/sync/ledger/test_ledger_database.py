@@ -95,6 +95,25 @@ class TestOpen:
             with pytest.raises(LedgerError, match="in-memory"):
                 use(sa.create_engine(url, future=True, poolclass=NullPool))
 
+    @pytest.mark.parametrize("url", ["sqlite:///ledger.db", "sqlite:///file:ledger.db?uri=true"])
+    def test_a_relative_path_is_refused(
+        self, url: str, tmp_path: Path, engines: MakeEngine, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        for use in (Ledger.open, Ledger.find):
+            with pytest.raises(LedgerError, match=r"'ledger\.db' .* absolute path"):
+                use(engines(url))
+        assert list(tmp_path.iterdir()) == []
+
+    @pytest.mark.parametrize(
+        ("path", "problem"), [(".", "is a directory"), ("missing/ledger.db", "there is no directory")]
+    )
+    def test_a_file_that_cannot_be_made_is_named(
+        self, path: str, problem: str, tmp_path: Path, engines: MakeEngine
+    ) -> None:
+        with pytest.raises(LedgerUnreachableError, match=f"{problem}.*{tmp_path}|{tmp_path}.*{problem}"):
+            Ledger.open(engines(f"sqlite:///{tmp_path / path}"))
+
     def test_a_file_that_is_kept_in_memory_is_refused(self, engines: MakeEngine) -> None:
         with pytest.raises(LedgerError, match="write-ahead log"):
             Ledger.open(engines("sqlite:///file:/ledger?vfs=memdb&uri=true"))
