@@ -181,7 +181,8 @@ def optional_weekdays(value: object, field: str) -> frozenset[int] | None:
 def _time_of_day(value: object, field: str) -> time:
     if isinstance(value, str):
         try:
-            value = time.fromisoformat(value.strip())
+            # As in a row, the hour may be written without its zero.
+            value = time.fromisoformat(re.sub(r"^(?=\d:)", "0", value.strip()))
         except ValueError:
             raise _bad(field, "must be times of day like 10:00", code="not_hours") from None
     if not isinstance(value, time) or value.tzinfo is not None:

@@ -134,7 +134,8 @@ class Report:
         told = ", ".join(f"{reason} {count}" for reason, count in reasons)
         return (
             f"{rejected} of {attempted} rows were rejected, more than max_rejected_ratio="
-            f"{settings.max_rejected_ratio:g} allows ({told}){self._named('rejected')}"
+            f"{settings.max_rejected_ratio:g} allows ({told}){self._named('rejected')}: correct the rows in "
+            "the source, or the Dag; what changes is tried again by the next run"
         )
 
     def _too_many_in_doubt(self, settings: SyncSettings) -> str | None:

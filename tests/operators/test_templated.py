@@ -34,6 +34,7 @@ from airflow_provider_popin.operators.personal import hide, reveal
         (t.optional_instant, "", None),
         (t.optional_hours, ["10:00", time(18)], (time(10), time(18))),
         (t.optional_hours, "22:00 - 06:30", (time(22), time(6, 30))),
+        (t.optional_hours, "9:00-18:00", (time(9), time(18))),
         (t.optional_hours, None, None),
         (t.optional_weekdays, "mon,Sunday, 2", frozenset({0, 2, 6})),
         (t.optional_weekdays, [0, "1"], frozenset({0, 1})),

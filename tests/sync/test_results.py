@@ -249,6 +249,7 @@ class TestProblems:
         assert "leads: rejected-0, rejected-1," in problem
         assert "rejected-9" in problem
         assert "rejected-10" not in problem
+        assert problem.endswith("what changes is tried again by the next run")
 
     @pytest.mark.parametrize(("doubts", "most", "broken"), [(0, 0, False), (1, 0, True), (2, 2, False)])
     def test_too_many_in_doubt(self, doubts: int, most: int, broken: bool) -> None:
