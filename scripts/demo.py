@@ -93,6 +93,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     given = _parser().parse_args(arguments)
     try:
+        if not given.leads and (given.field_map or given.region):
+            raise ValueError("FIELD_MAP and REGION belong to LEADS, which is not given")
         local_airflow.check_place(given.place)
         return _own(given) if given.leads else _sample(given.place)
     except (crm.LeadsFileError, FieldMapError, ValueError) as error:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_popin.sandbox.server import SandboxServer
-from scripts import crm, demo_report
+from scripts import crm, demo, demo_report
 from scripts.field_maps import FieldMap
 from scripts.own_leads import OwnLeads
 from tests.airflow_runs import IS_AIRFLOW_3, states
@@ -46,6 +46,15 @@ def run_python(*arguments: str, home: Path) -> subprocess.CompletedProcess[str]:
         timeout=200,
         check=False,
     )
+
+
+@pytest.mark.parametrize("alone", [["--field-map", '{"lead_id": "Id"}'], ["--region", "US"]])
+def test_what_belongs_to_a_file_of_ones_own_is_refused_without_one(
+    alone: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert demo.main([*alone, "--place", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == "demo: FIELD_MAP and REGION belong to LEADS, which is not given\n"
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.skipif(not IS_AIRFLOW_3, reason="make demo installs and runs Airflow 3.3")
