@@ -313,4 +313,6 @@ def _judge(outcome: Outcome, config: ClientConfig) -> tuple[bool, str]:
     if outcome.verdict is Verdict.STOP:
         return False, f"Host: {config.base_url} answered, but not as Popin does ({status}); check the URL"
     detail = outcome.reason if outcome.status is None else f"{status}: {outcome.reason}"
+    if outcome.verdict is Verdict.REJECTED:
+        return False, f"Refused by Popin ({detail}): check host, login (seller token) and password (API key)"
     return False, f"Host: {config.base_url} gave no usable answer ({detail})"

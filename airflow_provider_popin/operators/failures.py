@@ -84,4 +84,7 @@ def ledger_error(error: SyncError, *, ledger_conn_id: str) -> Exception:
 
 
 def _remedy(error: PopinError) -> str:
-    return next((text for kind, text in _REMEDIES if isinstance(error, kind)), "")
+    # A question has no values that could be refused: what is left is who asks.
+    is_question = isinstance(error, PopinRejectedError) and error.method == "GET"
+    found = PopinAccessError if is_question else type(error)
+    return next((text for kind, text in _REMEDIES if issubclass(found, kind)), "")

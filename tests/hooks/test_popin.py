@@ -212,6 +212,7 @@ def judged(set_connection: Callable[..., None], **fields: Any) -> tuple[bool, st
         ("slots:401", False, "Password (API key)"),
         ("slots:403", False, "Password (API key)"),
         ("slots:404", False, "Host: "),
+        ("slots:status0(Invalid token.)", False, "check host, login (seller token) and password (API key)"),
         ("slots:429(7)", False, "429"),
         ("slots:500", False, "HTTP 500"),
         ("slots:html_after_commit", False, "Host: "),

@@ -356,3 +356,11 @@ def test_popins_sentence_and_ours_are_two_sentences() -> None:
     error = task_error(PopinRejectedError("time: The slot is taken."), conn_id="shop")
 
     assert "time: The slot is taken. Popin refused" in str(error)
+
+
+def test_a_question_that_popin_refuses_has_no_values_to_correct() -> None:
+    refused = PopinRejectedError("Invalid token.", method="GET", path="/external/slots")
+    error = task_error(refused, conn_id="shop")
+
+    assert "Invalid token. Check the connection's host, login (seller token) and password" in str(error)
+    assert "values" not in str(error)
