@@ -52,7 +52,8 @@ def sql_engine(conn_id: str) -> Engine:
     try:
         hook = _own_connection(connection).get_hook()
     except AirflowException as error:
-        problem = f"is {connection.conn_type!r}, and no installed provider has a hook for it"
+        unknown = f"is {connection.conn_type!r}, and no installed provider has a hook for it"
+        problem = f"{unknown}: install that provider"
         raise _config_error(conn_id, "conn_type", problem) from error
     if not isinstance(hook, DbApiHook):
         raise _config_error(conn_id, "conn_type", "names no SQL database")

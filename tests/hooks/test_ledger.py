@@ -58,15 +58,22 @@ def test_a_path_that_airflows_versions_read_differently_is_refused(
     assert (caught.value.conn_id, caught.value.field) == ("ledger", "host")
 
 
-@pytest.mark.parametrize("conn_type", ["popin", "a-type-of-no-provider"])
+@pytest.mark.parametrize(
+    ("conn_type", "said"),
+    [
+        ("popin", "names no SQL database"),
+        ("a-type-of-no-provider", "no installed provider has a hook for it: install that provider"),
+    ],
+)
 def test_a_connection_that_is_no_database_is_refused(
-    set_connection: Callable[..., None], conn_type: str
+    set_connection: Callable[..., None], conn_type: str, said: str
 ) -> None:
     set_connection("ledger", conn_type=conn_type, host="popin.example")
 
     with pytest.raises(PopinConfigError) as caught:
         sql_engine("ledger")
     assert (caught.value.conn_id, caught.value.field) == ("ledger", "conn_type")
+    assert said in str(caught.value)
 
 
 def test_both_versions_of_sqlalchemy_behave_alike_and_errors_show_no_values(
