@@ -23,6 +23,7 @@ from airflow_provider_popin.operators.booking import (
 from airflow_provider_popin.operators.failures import task_error
 from airflow_provider_popin.operators.personal import hide, reveal
 from airflow_provider_popin.operators.templated import (
+    argument_error,
     given,
     optional_mapping,
     optional_text,
@@ -214,8 +215,8 @@ class PopinScheduleOperator(TextTemplates, BaseOperator):
     :param ledger_conn_id: id of the connection that holds the ledger; default: the one that the Popin
         connection names, if it does.
     :param source: where the lead comes from, part of its identity, and as such a literal; required with a
-        ledger.
-    :param lead_id: the lead's id there; required with a ledger.
+        ledger, an error without one.
+    :param lead_id: the lead's id there; required with a ledger, an error without one.
     :param popin_conn_id: id of a connection of type ``popin``.
     :raises PopinInputError: when the Dag is parsed: the source cannot be one.
     """
@@ -272,9 +273,8 @@ class PopinScheduleOperator(TextTemplates, BaseOperator):
         """
         try:
             with self.hook as hook:
-                ledger_conn_id = optional_text(self.ledger_conn_id, "ledger_conn_id") or hook.ledger_conn_id
-                if ledger_conn_id:
-                    lead = LedgerLead(ledger_conn_id, source=self.source, lead_id=self.lead_id)
+                lead = self._ledger_lead(hook)
+                if lead is not None:
                     booked = book_with_ledger(hook, self._wish(), lead, context)
                 else:
                     booked = book_with_intent(hook, self._wish(), context)
@@ -289,6 +289,20 @@ class PopinScheduleOperator(TextTemplates, BaseOperator):
         slot = booked.slot
         self.log.info("Booked customer %s at %s (%s)", booked.wish.customer_id, slot.time, booked.timezone)
         return {"time": slot.start.isoformat(), "timezone": booked.timezone, "slot": slot.time}
+
+    def _ledger_lead(self, hook: PopinHook) -> LedgerLead | None:
+        ledger_conn_id = optional_text(self.ledger_conn_id, "ledger_conn_id") or hook.ledger_conn_id
+        identity = {"source": given(self.source), "lead_id": given(self.lead_id)}
+        if ledger_conn_id is None:
+            if any(value is not None for value in identity.values()):
+                # Whoever says which lead it is counts on the ledger's promise.
+                problem = "is missing, and the Popin connection names no ledger; source and lead_id need one"
+                raise argument_error("ledger_conn_id", problem)
+            return None
+        for name, value in identity.items():
+            if value is None:
+                raise argument_error(name, f"is missing; the ledger {ledger_conn_id!r} needs it")
+        return LedgerLead(ledger_conn_id, **identity)
 
     def _wish(self) -> Wish:
         from airflow_provider_popin.client.leads import clean_agent, clean_native

@@ -254,7 +254,28 @@ def test_with_a_ledger_source_and_lead_id_are_required(
 
     assert (states(run), tries(run)) == ({"book": "failed"}, {"book": 1})
     assert sandbox.requests(endpoint="schedule") == []
-    assert f"{field}: " in output(capfd, caplog)
+    assert f"{field}: is missing; the ledger 'popin_ledger' needs it" in output(capfd, caplog)
+
+
+@pytest.mark.parametrize("absent", [None, "", "None"])
+@pytest.mark.parametrize("kept", ["source", "lead_id"])
+def test_who_names_a_lead_and_no_ledger_is_told_so(
+    run_dag: Callable[..., Any],
+    sandbox: SandboxServer,
+    customer_id: str,
+    slot: Slot,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    kept: str,
+    absent: str | None,
+) -> None:
+    """He counts on a promise that nobody would keep."""
+    arguments = {"source": None, "lead_id": None, kept: "crm.leads", "ledger_conn_id": absent}
+    run = run_dag(with_ledger("ledger_forgotten", customer_id, slot, **arguments, **QUICK))
+
+    assert (states(run), tries(run)) == ({"book": "failed"}, {"book": 1})
+    assert sandbox.requests(endpoint="schedule") == []
+    assert "ledger_conn_id: is missing" in output(capfd, caplog)
 
 
 def test_the_ledger_of_the_popin_connection_is_used_where_none_is_given(
