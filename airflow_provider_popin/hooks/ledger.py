@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from airflow.providers.common.compat.sdk import AirflowException, BaseHook, Connection, conf
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_popin.sync.ledger.ledger import Ledger
 
+DEFAULT_LEDGER: Final = "popin_ledger"
 # Executors whose tasks all run on one machine, and so see one file.
 _LOCAL_EXECUTORS = frozenset({"LocalExecutor", "SequentialExecutor", "DebugExecutor"})
 # A Postgres server that answers at all does so within this time; libpq itself would wait for ever.

@@ -127,7 +127,8 @@ def book_with_ledger(hook: PopinHook, wish: Wish, lead: LedgerLead, context: Con
         finally:
             ledger.engine.dispose()
     except SyncError as error:
-        raise ledger_error(error, ledger_conn_id=lead.ledger_conn_id) from error
+        ids = {"ledger_conn_id": lead.ledger_conn_id, "popin_conn_id": hook.popin_conn_id}
+        raise ledger_error(error, **ids) from error
 
 
 def _guard_source(ledger: Ledger, account: str, source: str, context: Context) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import re
+import shlex
 from typing import Final
 
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
@@ -18,6 +20,8 @@ from airflow_provider_popin.client.errors import (
     PopinRejectedError,
     PopinReplyError,
 )
+from airflow_provider_popin.hooks.ledger import DEFAULT_LEDGER
+from airflow_provider_popin.hooks.popin import PopinHook
 from airflow_provider_popin.sync.errors import LeadHeldError, LedgerGuardError, SyncError
 
 # What a retry of the task cannot mend, or must not repeat.
@@ -69,18 +73,43 @@ def task_error(error: PopinError, *, conn_id: str, hint: str = "", final: bool |
     return AirflowFailException(str(named)) if (is_final(error) if final is None else final) else named
 
 
-def ledger_error(error: SyncError, *, ledger_conn_id: str) -> Exception:
+def ledger_error(
+    error: SyncError, *, ledger_conn_id: str, popin_conn_id: str = PopinHook.default_conn_name
+) -> Exception:
     """Return the exception to raise from a task when the ledger forbids a request or cannot be used.
 
     :param error: what the sync engine raised; its text names no person and no key.
     :param ledger_conn_id: the Airflow connection of the ledger.
+    :param popin_conn_id: the Popin connection, for the commands in the text.
     :return: an ``AirflowFailException`` where a person must act, else an exception that Airflow may retry:
         with a ledger a retry never books twice.
     """
-    text = f"ledger connection {ledger_conn_id!r}: {error}"
+    told = with_connections(str(error), ledger_conn_id=ledger_conn_id, popin_conn_id=popin_conn_id)
+    text = f"ledger connection {ledger_conn_id!r}: {told}"
     if isinstance(error, LedgerGuardError) or (isinstance(error, LeadHeldError) and not error.retry):
         return AirflowFailException(text)
     return AirflowException(text)
+
+
+def with_connections(text: str, *, ledger_conn_id: str, popin_conn_id: str) -> str:
+    """Return a text whose commands name the connections, where they are not the defaults.
+
+    The sync knows which command helps, and no connection; whoever reads it copies the command.
+
+    :param text: with commands of ours in backticks.
+    :param ledger_conn_id: the Airflow connection of the ledger.
+    :param popin_conn_id: the Popin connection, which only ``ledger init`` asks.
+    """
+
+    def complete(match: re.Match[str]) -> str:
+        command = match[1]
+        if ledger_conn_id != DEFAULT_LEDGER:
+            command += f" --ledger-conn-id {shlex.quote(ledger_conn_id)}"
+        if " ledger init " in command and popin_conn_id != PopinHook.default_conn_name:
+            command += f" --popin-conn-id {shlex.quote(popin_conn_id)}"
+        return f"`{command}`"
+
+    return re.sub(r"`(python -m airflow_provider_popin [^`]*)`", complete, text)
 
 
 def _remedy(error: PopinError) -> str:

@@ -13,7 +13,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperat
 
 from airflow_provider_popin.client.config import region_code
 from airflow_provider_popin.client.errors import PopinError
-from airflow_provider_popin.hooks.ledger import open_ledger, sql_engine
+from airflow_provider_popin.hooks.ledger import DEFAULT_LEDGER, open_ledger, sql_engine
 from airflow_provider_popin.hooks.popin import PopinHook
 from airflow_provider_popin.operators._earlier_runs import leave_note, look_back
 from airflow_provider_popin.operators._leads_from_files import check_path, leads_from_file
@@ -27,7 +27,7 @@ from airflow_provider_popin.operators._run_identity import run_identity
 from airflow_provider_popin.operators._switches import check_sql, read_dry_run, read_limit, read_parameters
 from airflow_provider_popin.operators._watermark import check_watermark, watermark_settings
 from airflow_provider_popin.operators._write_back import SqlWriteBack, check_write_back_sql
-from airflow_provider_popin.operators.failures import ledger_error, task_error
+from airflow_provider_popin.operators.failures import ledger_error, task_error, with_connections
 from airflow_provider_popin.operators.templated import (
     argument_error,
     is_literal,
@@ -48,7 +48,6 @@ if TYPE_CHECKING:
     from airflow_provider_popin.sync.report import Report
     from airflow_provider_popin.sync.source.watermark_settings import Start
 
-DEFAULT_LEDGER: Final = "popin_ledger"
 _TEMPLATED: Final[Mapping[str, Callable[[object], object]]] = {
     "sql": check_sql,
     "parameters": read_parameters,
@@ -221,14 +220,14 @@ class PopinLeadSyncOperator(LineageMethods, BaseOperator):
             settings = self._settings(self.hook.config)
             report = self.last_report = self._run(context, settings, prior)
         except LedgerError as error:
-            raise ledger_error(error, ledger_conn_id=self._ledger_id()) from error
+            raise ledger_error(error, **self._connections()) from error
         except PopinError as error:
             raise task_error(error, conn_id=self.popin_conn_id) from error
         finally:
             # In `dag.test()` the next try uses this very object.
             self._sync, self._killed = None, False
         if problems := report.problems(settings):
-            raise AirflowFailException("\n".join(problems))
+            raise AirflowFailException(with_connections("\n".join(problems), **self._connections()))
         return report.to_xcom()
 
     def on_kill(self) -> None:
@@ -300,6 +299,9 @@ class PopinLeadSyncOperator(LineageMethods, BaseOperator):
 
     def _ledger_id(self) -> str:
         return self.ledger_conn_id or self.hook.ledger_conn_id or DEFAULT_LEDGER
+
+    def _connections(self) -> dict[str, str]:
+        return {"ledger_conn_id": self._ledger_id(), "popin_conn_id": self.popin_conn_id}
 
     def _write_back(self, stack: ExitStack) -> SqlWriteBack | None:
         if self.write_back_sql is None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from airflow.providers.common.compat.sdk import AirflowException, BaseOperator
 
 from airflow_provider_popin.client.errors import PopinConfigError, PopinInputError
-from airflow_provider_popin.hooks.ledger import open_ledger, sql_engine
+from airflow_provider_popin.hooks.ledger import DEFAULT_LEDGER, open_ledger, sql_engine
 from airflow_provider_popin.operators._run_identity import run_identity
 from airflow_provider_popin.operators._write_back import SqlWriteBack, check_write_back_sql
 from airflow_provider_popin.operators.failures import ledger_error, task_error
@@ -57,7 +57,7 @@ class PopinOutcomesOperator(BaseOperator):
         source: str,
         write_back_sql: str,
         write_back_conn_id: str,
-        ledger_conn_id: str = "popin_ledger",
+        ledger_conn_id: str = DEFAULT_LEDGER,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)

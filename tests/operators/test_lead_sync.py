@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
+import shlex
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
@@ -14,6 +16,7 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import DAG, task
 
+from airflow_provider_popin import cli
 from airflow_provider_popin.operators import lead_sync
 from airflow_provider_popin.operators.lead_sync import PopinLeadSyncOperator
 from airflow_provider_popin.sandbox.server import SandboxServer
@@ -291,6 +294,12 @@ class TestArgumentsAtRunTime:
         assert (tmp_path / "books.db").exists()
 
 
+def command_in(text: str, command: str) -> list[str]:
+    """The words of a command of ours that a text quotes, without the program's name."""
+    found = re.findall(f"`python -m airflow_provider_popin ({command} [^`]*)`", text)
+    return shlex.split(found[-1])
+
+
 class TestFailures:
     def test_too_many_in_doubt_fail_the_task_without_a_retry_and_say_what_to_do(
         self, popin: SandboxServer, run_dag: Run, output: Output
@@ -301,6 +310,36 @@ class TestFailures:
         assert run.get_task_instance("sync").try_number == 1
         assert "in-doubt resolve --source crm.leads" in output()
         assert note(run)["ledger_sequence"] >= 1
+
+    def test_the_commands_that_it_tells_work_as_they_are_copied(
+        self,
+        sandbox: SandboxServer,
+        run_dag: Run,
+        set_connection: Callable[..., None],
+        tmp_path: Path,
+        output: Output,
+    ) -> None:
+        """Also where no connection has the default name: first for the doubt, then for a lost ledger."""
+        file = tmp_path / "books.db"
+        set_connection("crm_books", conn_type="sqlite", host=str(file))
+        set_connection("popin_uk", conn_type="popin", host=sandbox.url, login=SELLER_TOKEN, password=API_KEY)
+        dag = make_dag(
+            "sync_copied", leads=ROWS, ledger_conn_id="crm_books", popin_conn_id="popin_uk", max_concurrency=1
+        )
+        sandbox.set_faults("schedule:500_after_commit")
+
+        assert state(run_dag(dag)) == "failed"
+        resolve = command_in(output(), "in-doubt resolve")
+        words = {"LEAD_ID": "L1", "booked|not-booked": "booked", "TEXT": "seen in the dashboard"}
+        assert cli.main([words.get(word, word) for word in resolve]) == 0
+        sandbox.set_faults()
+        assert counts(run_dag(dag)) == {"booked": 1, "skipped": 2}
+
+        for part in file.parent.glob("books.db*"):
+            part.unlink()
+        assert state(run_dag(dag)) == "failed"
+        assert cli.main(command_in(output(), "ledger init")) == 0
+        assert counts(run_dag(dag)) == BOOKED
 
     def test_a_missing_column_fails_before_any_lead_is_sent(
         self, popin: SandboxServer, run_dag: Run, output: Output
