@@ -115,7 +115,8 @@ class Ledgers:
             try:
                 place.open = self._opened(ledger_conn_id)
             except LedgerError as error:
-                place.failure, place.retry_at = error, now + RETRY_SECONDS
+                # From now on: the attempt itself may have taken longer than the pause.
+                place.failure, place.retry_at = error, self._clock() + RETRY_SECONDS
                 raise
             place.failure = None
             return place.open

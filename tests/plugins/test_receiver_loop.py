@@ -16,8 +16,13 @@ import sqlalchemy as sa
 from airflow_provider_popin.hooks.ledger import open_ledger
 from airflow_provider_popin.plugins import asset_events as airflow_asset_events
 from airflow_provider_popin.plugins import background
+from airflow_provider_popin.plugins import ledgers as plugin_ledgers
 from airflow_provider_popin.plugins.background import Background
-from airflow_provider_popin.plugins.connections import ConnectionsUnavailableError, list_webhook_connections
+from airflow_provider_popin.plugins.connections import (
+    ConnectionsUnavailableError,
+    connection_digest,
+    list_webhook_connections,
+)
 from airflow_provider_popin.plugins.ledgers import Ledgers
 from airflow_provider_popin.plugins.outbox import EmissionError, emit_waiting, register_all
 from airflow_provider_popin.sync.errors import LedgerError
@@ -370,6 +375,27 @@ class TestLedgers:
         now[0] += 2.0
         ledgers.inbox("late_ledger")
         assert (tmp_path / "absent" / "one.db").exists()
+        ledgers.close()
+
+    def test_a_while_begins_when_the_attempt_has_failed(
+        self, set_connection: SetConnection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A server that does not answer takes longer than the pause: each delivery would wait for it anew."""
+        now = [100.0]
+
+        def slow(conn_id: str) -> bytes:
+            now[0] += 5.0
+            return connection_digest(conn_id)
+
+        monkeypatch.setattr(plugin_ledgers, "connection_digest", slow)
+        ledgers = Ledgers(clock=lambda: now[0])
+        set_connection("slow_ledger", conn_type="sqlite", host=str(tmp_path / "absent" / "one.db"))
+        with pytest.raises(LedgerError) as first:
+            ledgers.inbox("slow_ledger")
+        with pytest.raises(LedgerError) as second:
+            ledgers.inbox("slow_ledger")
+        assert second.value is first.value
+        assert now == [105.0]
         ledgers.close()
 
 
