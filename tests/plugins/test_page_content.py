@@ -15,6 +15,7 @@ from airflow_provider_popin.webhooks.queries import LeadView, lead_history
 from airflow_provider_popin.webhooks.views import Note
 from scripts.update_chart_library import RECORD, TARGET, sha256
 from tests.plugins import deliveries
+from tests.plugins.page_ledger import add_sources
 from tests.plugins.page_site import DOUBT, Site, hidden_in, numbers_in
 from tests.plugins.test_page_browser import ALL_PAGES
 from tests.privacy import assert_no_personal_data
@@ -102,6 +103,15 @@ def test_period_and_source(site: Site) -> None:
         assert numbers_in(ada.get(site.url + "?source=nonsense").text, "by-source")[0]["Read"] == 9
         assert "Recorded as booked" in ada.get(site.url + "?done=booked").text
         assert "<script" not in ada.get(site.url + "?done=<script>").text.partition("<main")[2]
+
+
+def test_a_source_is_chosen_by_its_exact_name(site: Site) -> None:
+    """Of the text of an option, browsers make one space of several, and no source has that name."""
+    with site.ledger.write() as connection:
+        add_sources(connection, "web  form")
+    with site.session() as ada:
+        for path in ("", "lead"):
+            assert '<option value="web  form">' in ada.get(site.url + path).text
 
 
 def test_one_lead(site: Site) -> None:
