@@ -209,7 +209,7 @@ def list_webhooks(arguments: argparse.Namespace) -> Outcome:
     :param arguments: ``strangers``, ``ledger_conn_id``.
     """
     with _ledger(arguments) as ledger:
-        found = queries.unmatched(ledger, strangers=arguments.strangers, limit=1_000)
+        found = queries.unmatched(ledger, strangers=arguments.strangers, limit=None)
     return Outcome([_told(event) for event in found])
 
 
@@ -243,7 +243,7 @@ def list_alarms(arguments: argparse.Namespace) -> Outcome:
     :param arguments: ``source``, ``ledger_conn_id``.
     """
     with _ledger(arguments) as ledger:
-        found = queries.alarms(ledger, source=arguments.source, limit=1_000)
+        found = queries.alarms(ledger, source=arguments.source, limit=None)
     return Outcome([_told(lead) for lead in found])
 
 

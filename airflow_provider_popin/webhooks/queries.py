@@ -84,24 +84,24 @@ def in_doubt(ledger: Ledger, *, source: str | None = None, limit: int = 100) -> 
     return _oldest(ledger, _IS_IN_DOUBT, source, limit)
 
 
-def alarms(ledger: Ledger, *, source: str | None = None, limit: int = 100) -> list[LeadView]:
+def alarms(ledger: Ledger, *, source: str | None = None, limit: int | None = 100) -> list[LeadView]:
     """Leads that may have a call that the ledger did not make, the oldest first, with history and events.
 
     :param ledger: with the leads.
     :param source: only this source.
-    :param limit: at most so many.
+    :param limit: at most so many; None for all.
     """
     return _oldest(ledger, _leads.alarm, source, limit)
 
 
 def unmatched(
-    ledger: Ledger, *, strangers: bool = False, limit: int = 100, before: int | None = None
+    ledger: Ledger, *, strangers: bool = False, limit: int | None = 100, before: int | None = None
 ) -> list[EventView]:
     """Events that match no one booking, the newest first.
 
     :param ledger: with the events.
     :param strangers: those of customers that no lead of this ledger has, instead of all others.
-    :param limit: at most so many.
+    :param limit: at most so many; None for all.
     :param before: only events with a lower id: the next page.
     """
     query = _select_events().where(*_unmatched(strangers=strangers))
@@ -177,7 +177,7 @@ def _unmatched(*, strangers: bool) -> list[sa.sql.elements.ColumnElement[bool]]:
 
 
 def _oldest(
-    ledger: Ledger, condition: sa.sql.elements.ColumnElement[bool], source: str | None, limit: int
+    ledger: Ledger, condition: sa.sql.elements.ColumnElement[bool], source: str | None, limit: int | None
 ) -> list[LeadView]:
     query = _select_leads().where(condition)
     if source is not None:

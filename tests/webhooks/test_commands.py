@@ -10,7 +10,8 @@ import pytest
 
 from airflow_provider_popin import cli
 from airflow_provider_popin.hooks.ledger import open_ledger
-from airflow_provider_popin.sync.ledger import guards
+from airflow_provider_popin.sync.ledger import guards, schema
+from airflow_provider_popin.sync.ledger.event_tables import events
 from airflow_provider_popin.sync.ledger.ledger import Ledger
 from tests.privacy import assert_no_personal_data
 from tests.sync.ledgers import ACCOUNT, record
@@ -80,6 +81,24 @@ def test_strangers_are_listed_apart(ledger: Ledger, capsys: pytest.CaptureFixtur
     assert [row["reason"] for row in run_json(capsys, "webhooks", "list", "--strangers")] == [
         "unknown_customer"
     ]
+
+
+def test_lists_are_complete(ledger: Ledger, capsys: pytest.CaptureFixture[str]) -> None:
+    """What they left out would be taken for done."""
+    deliver(ledger, body("popin_call_missed"))
+    customer_lead(ledger, "captured")
+    with ledger.write() as connection:
+        connection.execute(events.update().values(status="unmatched", reason="no_booking", due_at=None))
+        connection.execute(schema.leads.update().values(alarm=True))
+        for table in (events, schema.leads):
+            row = dict(connection.execute(table.select()).mappings().one())
+            del row["id"]
+            connection.execute(
+                table.insert(),
+                [row | {"lead_id": f"L{n}"} if "lead_id" in row else row for n in range(2, 1_002)],
+            )
+    assert len(run_json(capsys, "webhooks", "list")) == 1_001
+    assert len(run_json(capsys, "alarms", "list")) == 1_001
 
 
 def test_alarms(ledger: Ledger, capsys: pytest.CaptureFixture[str]) -> None:
