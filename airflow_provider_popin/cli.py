@@ -74,6 +74,8 @@ def run(command: Command, arguments: argparse.Namespace) -> int:
     os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
     from airflow_provider_popin import cli_actions
 
+    # Python has None for a stream that was closed before it began; Airflow writes to both.
+    sys.stdout, sys.stderr = (stream or open(os.devnull, "w") for stream in (sys.stdout, sys.stderr))  # noqa: SIM115
     out = sys.stdout
     try:
         # Airflow logs to stdout, where it would spoil JSON.

@@ -503,6 +503,15 @@ class TestProcesses:
         assert "BrokenPipe" not in done.stderr
         assert done.returncode == cli.PROBLEM
 
+    @pytest.mark.parametrize("closed", ["1>&-", "2>&-"])
+    def test_closed_streams_are_nobody_who_reads(self, stored: dict[str, str], closed: str) -> None:
+        words = ["ledger", "summary", "--ledger-conn-id", "stored_ledger", "--output", "json"]
+        command = [sys.executable, "-m", "airflow_provider_popin", *words]
+        done = run_process(["sh", "-c", f'exec "$@" {closed}', "sh", *command], stored)
+        assert done.returncode == cli.OK
+        assert "Traceback" not in done.stderr
+        assert bool(done.stdout) is (closed == "2>&-")
+
 
 def installed_providers() -> str:
     from importlib.metadata import entry_points
