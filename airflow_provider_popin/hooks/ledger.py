@@ -45,7 +45,8 @@ def sql_engine(conn_id: str) -> Engine:
     unless the extras say ``connect_timeout``; that limits no statement, however long it runs.
 
     :param conn_id: id of a connection whose hook is a ``DbApiHook``.
-    :raises PopinConfigError: the connection is of no SQL database, or its SQLite path is ambiguous.
+    :raises PopinConfigError: the connection is of no SQL database, its SQLite path is ambiguous, or its host
+        cannot be one.
     """
     from airflow.providers.common.sql.hooks.sql import DbApiHook
 
@@ -62,6 +63,8 @@ def sql_engine(conn_id: str) -> Engine:
         # Airflow's hook unquotes a path once or twice, depending on SQLAlchemy: after an upgrade of Airflow
         # such a path would be another file, and an empty ledger.
         raise _config_error(conn_id, "host", "must be a path without %, ? and #")
+    if connection.conn_type == "postgres" and not _may_be_hosts(connection.host or ""):
+        raise _config_error(conn_id, "host", "is no host name: between its dots must be 1 to 63 characters")
     kwargs: dict[str, object] = {"future": True, "hide_parameters": True}
     if connection.conn_type == "postgres" and connection.extra_dejson:
         if connection.extra_dejson.get("cursor"):
@@ -74,6 +77,20 @@ def sql_engine(conn_id: str) -> Engine:
         kwargs["connect_args"] = {"connect_timeout": CONNECT_SECONDS}
     engine: Engine = hook.get_sqlalchemy_engine(engine_kwargs=kwargs)
     return engine
+
+
+def _may_be_hosts(text: str) -> bool:
+    """Whether a driver can look for it: psycopg raises a bare UnicodeError where Python cannot encode a name.
+
+    :param text: names or addresses with commas in between; a path is a socket's.
+    """
+    try:
+        for name in text.split(","):
+            if not name.startswith("/"):
+                name.encode("idna")
+    except UnicodeError:
+        return False
+    return True
 
 
 def _own_connection(connection: Any) -> Any:

@@ -101,6 +101,21 @@ def test_a_postgres_engine_takes_the_driver_of_its_sqlalchemy(set_connection: Ca
     engine.dispose()
 
 
+@pytest.mark.parametrize("host", ["db..example.com", ".db.example.com", f"one,{'x' * 64}.example.com"])
+def test_a_host_that_python_cannot_look_up_is_refused(set_connection: Callable[..., None], host: str) -> None:
+    set_connection("pg", conn_type="postgres", host=host, login="u", schema="db")
+
+    with pytest.raises(PopinConfigError) as caught:
+        open_ledger("pg")
+    assert (caught.value.conn_id, caught.value.field) == ("pg", "host")
+
+
+@pytest.mark.parametrize("host", [None, "one.,10.0.0.1", "::1", f"/{'x' * 64}/run", "b\u00fccher.example"])
+def test_what_else_may_be_a_postgres_host(set_connection: Callable[..., None], host: str | None) -> None:
+    set_connection("pg", conn_type="postgres", host=host, login="u", schema="db")
+    sql_engine("pg").dispose()
+
+
 @pytest.mark.parametrize("extra", [None, {"sslmode": "disable"}])
 def test_a_postgres_server_that_never_answers_is_not_waited_for(
     set_connection: Callable[..., None], monkeypatch: pytest.MonkeyPatch, extra: dict[str, object] | None
