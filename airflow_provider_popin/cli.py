@@ -72,13 +72,13 @@ def run(command: Command, arguments: argparse.Namespace) -> int:
     # Airflow 3 lets only its own servers read connections from its database. This is how they, and its own
     # command `airflow connections`, say that they may.
     os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
-    from airflow_provider_popin import cli_actions
-
     # Python has None for a stream that was closed before it began; Airflow writes to both.
     sys.stdout, sys.stderr = (stream or open(os.devnull, "w") for stream in (sys.stdout, sys.stderr))  # noqa: SIM115
     out = sys.stdout
+    # Airflow logs to stdout, where it would spoil JSON; to that of the moment in which it is imported.
+    with redirect_stdout(sys.stderr):
+        from airflow_provider_popin import cli_actions
     try:
-        # Airflow logs to stdout, where it would spoil JSON.
         with redirect_stdout(sys.stderr):
             cli_actions.check_text(arguments)
             outcome = getattr(cli_actions, command.action)(arguments)

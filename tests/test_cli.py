@@ -467,6 +467,19 @@ class TestProcesses:
         assert [row["ok"] for row in json.loads(done.stdout)] == [True, True]
         assert done.returncode == cli.OK
 
+    def test_what_airflow_logs_does_not_spoil_json(
+        self, stored: dict[str, str], sandbox: SandboxServer
+    ) -> None:
+        """Airflow 3 takes the values of extras for secrets, and warns of all that are too short to be one."""
+        short = {"conn_type": "popin", "host": sandbox.url, "login": SELLER_TOKEN, "password": API_KEY}
+        short["extra"] = json.dumps({"default_region": "IN"})
+        environment = stored | {"AIRFLOW_CONN_SHORT_POPIN": json.dumps(short)}
+        words = ["check", "--popin-conn-id", "short_popin", "--ledger-conn-id", "stored_ledger"]
+        done = run_process(
+            [sys.executable, "-m", "airflow_provider_popin", *words, "--output", "json"], environment
+        )
+        assert [row["ok"] for row in json.loads(done.stdout)] == [True, True]
+
     @pytest.mark.skipif(not AIRFLOW_V_3_2_PLUS, reason="Airflow takes commands of providers from 3.2 on")
     def test_airflow_popin(self, stored: dict[str, str], tmp_path: Path) -> None:
         installed = tmp_path / "airflow_provider_popin-1.dist-info"
