@@ -137,7 +137,8 @@ class Ledgers:
             return  # Airflow's database is away; the ledger's need not be
         if changed:
             log.info("The connection %s was changed: its ledger is opened anew", ledger_conn_id)
-            _close(place.open)
+            # Not waited for: a server that does not answer any more is why people change connections.
+            threading.Thread(target=_close, args=(place.open,), name="popin-closing", daemon=True).start()
             place.open = None
 
 

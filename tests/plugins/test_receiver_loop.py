@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+import sqlite3
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +36,7 @@ from airflow_provider_popin.webhooks.processing import process_waiting
 from tests import airflow_runs
 from tests.plugins import bookings
 from tests.plugins.deliveries import address, deliver, missed_call, set_up
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_SECONDS, wait_until
 
 SetConnection = Callable[..., None]
 
@@ -347,6 +349,25 @@ class TestLedgers:
         ledgers.close()
         with pytest.raises(LedgerError, match="ending"):
             ledgers.inbox("moving_ledger")
+
+    def test_a_changed_connection_does_not_wait_for_the_ledger_before(
+        self, set_connection: SetConnection, tmp_path: Path
+    ) -> None:
+        now = [100.0]
+        ledgers = Ledgers(clock=lambda: now[0])
+        set_connection("stuck_ledger", conn_type="sqlite", host=str(tmp_path / "one.db"))
+        body = json.dumps(missed_call()).encode()
+        first = ledgers.inbox("stuck_ledger")
+        with closing(sqlite3.connect(tmp_path / "one.db", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            stored = first.submit(conn_id="c", account="shop", body=body, event=parse_event(body), key=b"k")
+            set_connection("stuck_ledger", conn_type="sqlite", host=str(tmp_path / "two.db"))
+            now[0] += 30.0
+            assert ledgers.inbox("stuck_ledger") is not first
+            assert not stored.done()
+            other.execute("ROLLBACK")
+        assert not stored.result(PATIENCE_SECONDS).duplicate
+        ledgers.close()
 
     def test_a_connection_that_cannot_be_read_now_keeps_its_ledger(
         self, set_connection: SetConnection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
