@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from sqlalchemy.exc import SQLAlchemyError
 
-# From there on even a harmless text of SQLite quotes a value, one that is no UTF-8.
-_QUOTED_VALUE = re.compile(r" with text .*")
+# From there on even a harmless text of SQLite quotes a value: one that is no UTF-8, or no path in JSON.
+_QUOTED_VALUE = re.compile(r" with text .*|(?<=JSON path error).*|(?<=bad JSON path).*")
+# Of Postgres: wrong names, of tables, functions and columns, databases, schemas, files.
+_ABOUT_NAMES = ("42", "3D", "3F", "58P")
 
 
 def describe(error: SQLAlchemyError) -> str:
@@ -58,7 +60,7 @@ def _quotes_no_row(cause: BaseException | None) -> bool:
         return False  # from inside a function, in its own words or about what it was given
     # A name that stands in the statement has a place there; one that was computed comes from a row.
     return (
-        not report.sqlstate.startswith("42")
+        not report.sqlstate.startswith(_ABOUT_NAMES)
         or report.statement_position is not None
         or report.source_function == "aclcheck_error"
     )

@@ -199,7 +199,17 @@ def test_what_a_function_says_of_a_row_is_not_quoted(leads_on_postgres: Engine, 
 
 
 @pytest.mark.postgres
-@pytest.mark.parametrize("expression", ["nextval(name)", "current_setting(name)", "CAST(name AS regclass)"])
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "nextval(name)",
+        "current_setting(name)",
+        "CAST(name AS regclass)",
+        "CAST(name || '.x' AS regclass)",
+        "has_database_privilege(name, 'connect')",
+        "pg_read_file(name)",
+    ],
+)
 def test_a_name_that_comes_from_a_row_is_not_quoted(leads_on_postgres: Engine, expression: str) -> None:
     with pytest.raises(LeadQueryError, match="run the statement by hand") as error:
         query(f"SELECT {expression} AS name FROM leads WHERE id = 1")
@@ -225,6 +235,14 @@ def test_a_value_that_is_no_utf_8_is_not_quoted(crm_on_sqlite: Engine) -> None:
     bytes_of_it = (SECRET.encode() + b"\xff").hex()
     with pytest.raises(LeadQueryError, match=r"Could not decode to UTF-8 column 'name'$") as caught:
         query(f"SELECT CAST(x'{bytes_of_it}' AS TEXT) AS name")
+    assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize("path", ["name", "'$[' || name"])
+def test_a_json_path_that_comes_from_a_row_is_not_quoted(crm_on_sqlite: Engine, path: str) -> None:
+    with_leads(crm_on_sqlite)
+    with pytest.raises(LeadQueryError, match=r"OperationalError: .*JSON path( error)?$") as caught:
+        query(f"SELECT json_extract('{{}}', {path}) AS name FROM leads WHERE id = 3")
     assert SECRET not in str(caught.value)
 
 
