@@ -131,11 +131,14 @@ def rows_from_json_lines(stream: ByteStream, name: str) -> Iterator[Mapping[str,
 
     :param stream: UTF-8, one JSON object per line.
     :param name: the file's name, for errors.
-    :raises LeadFileError: not UTF-8, or a line over 16 MiB.
+    :raises LeadFileError: not UTF-8, a line over 16 MiB, or one that holds several objects.
     """
-    for line in _text_lines(stream, name):
+    for number, line in enumerate(_text_lines(stream, name), start=1):
         if text := line.strip():
-            yield _json_row(text)
+            row = _json_row(text)
+            if isinstance(row, UnreadableRow) and _holds_several(text):
+                raise LeadFileError("several JSON objects; write one per line", path=name, line=number)
+            yield row
 
 
 def _csv_row(header: Sequence[str], fields: Sequence[str]) -> Mapping[str, object]:
@@ -153,7 +156,12 @@ def _header(reader: Iterator[list[str]], name: str) -> list[str]:
     try:
         header = next((fields for fields in reader if fields), None)
     except csv.Error:
-        raise LeadFileError("the quotes of the header do not match", path=name, line=1) from None
+        raise LeadFileError(
+            "the header is no csv: its quotes do not match, its fields are separated by something else than"
+            " commas, or its lines end in something else than line feeds",
+            path=name,
+            line=1,
+        ) from None
     if header is None:
         raise LeadFileError("it is empty, not even a header is there", path=name)
     if len(header) == 1 and any(mark in header[0] for mark in ";\t"):
@@ -203,6 +211,17 @@ def _json_row(text: str) -> Mapping[str, object]:
     except (ValueError, RecursionError):
         return UnreadableRow(Unreadable.JSON_MALFORMED)
     return row if isinstance(row, dict) else UnreadableRow(Unreadable.JSON_NOT_OBJECT)
+
+
+def _holds_several(text: str) -> bool:
+    """Whether other rows stand in this line: in an array, also one that only begins there, or behind it."""
+    if text.startswith("["):
+        return text[1:].lstrip()[:1] in ("", "{")
+    try:
+        _, end = json.JSONDecoder().raw_decode(text)
+    except (ValueError, RecursionError):
+        return False
+    return text[end:].lstrip(", \t\r").startswith("{")
 
 
 def _unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:

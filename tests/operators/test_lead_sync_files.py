@@ -126,6 +126,11 @@ class TestCsv:
         with pytest.raises(LeadFileError, match="line 1: its fields are separated by something else"):
             read_csv(f"Id{mark}Name\n1{mark}2\n")
 
+    @pytest.mark.parametrize("content", ['"Id";"Name"\n1;2\n', "Id,Name\r1,2\r"])
+    def test_a_header_that_is_no_csv_is_told_what_csv_is(self, content: str) -> None:
+        with pytest.raises(LeadFileError, match=r"line 1: the header .* than commas, or its lines end"):
+            read_csv(content)
+
     @pytest.mark.parametrize("header", ['Id,"Name\n1,2\n', "Id,Na\0me\n1,2\n"])
     def test_an_unusable_header_is_an_error(self, header: str) -> None:
         with pytest.raises(LeadFileError, match="header"):
@@ -171,6 +176,26 @@ class TestJsonLines:
     def test_a_line_that_is_no_object_costs_one_row(self, line: str, reason: str) -> None:
         rows = [plain(row) for row in rows_from_json_lines(io.BytesIO(f'{line}\n{{"Id": 2}}'.encode()), NAME)]
         assert rows == [reason, {"Id": 2}]
+
+    @pytest.mark.parametrize(
+        "line",
+        [
+            '[{"Id": 2}, {"Id": 3}]',
+            "[",
+            '[ {"Id": 2},',
+            '{"Id": 2}{"Id": 3}',
+            '{"Id": 2}\r{"Id": 3}',
+            '{"Id": 2},{',
+        ],
+    )
+    def test_several_objects_in_a_line_are_an_error_for_the_file(self, line: str) -> None:
+        """Otherwise a file of ten thousand leads would be one rejected row, and the task green."""
+        with pytest.raises(LeadFileError, match=r"line 2: several JSON objects; write one per line"):
+            read_json_lines(f'{{"Id": 1}}\n{line}\n')
+
+    @pytest.mark.parametrize("line", ['{"Id": 1} x', '{"Id": 1},', "1 2", "[[1]]"])
+    def test_a_line_that_holds_no_other_object_costs_one_row(self, line: str) -> None:
+        assert len(read_json_lines(f'{line}\n{{"Id": 2}}')) == 2
 
     def test_an_empty_file_is_no_leads(self) -> None:
         assert read_json_lines("") == []
