@@ -31,9 +31,10 @@ def leads_from_python(
     if read_from is not None:
         return _read_later(leads, context, read_from)
     rows = _resolve(leads, context)
-    if isinstance(rows, (str, bytes, Mapping)) or not isinstance(rows, Iterable):
+    if isinstance(rows, (str, bytes, Mapping)) or not isinstance(rows, Iterable) or _is_frame(rows):
         raise AirflowFailException(
             f"leads must give mappings, one for each lead, not {type(rows).__name__}. "
+            "For a DataFrame: its to_dict('records'), of polars its to_dicts(). "
             "For an XComArg: does the task before this one return a list, and is it upstream of this one?"
         )
     return (row if isinstance(row, Mapping) else UnreadableRow(Unreadable.NOT_A_MAPPING) for row in rows)
@@ -53,6 +54,11 @@ def _resolve(leads: Leads, context: Context) -> object:
         rows: object = leads.resolve(context)
         return _fetched_singly(rows) if _is_lazy(rows) else rows
     return leads(context) if callable(leads) else leads
+
+
+def _is_frame(rows: object) -> bool:
+    """Whether this is a table of pandas or polars, which gives its columns and not its rows."""
+    return hasattr(rows, "columns") and hasattr(rows, "to_dict")
 
 
 def _is_lazy(rows: object) -> TypeGuard[Sequence[object]]:

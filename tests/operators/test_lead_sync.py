@@ -209,6 +209,16 @@ class TestSources:
         assert "leads must give mappings" in output()
         assert popin.requests() == []
 
+    def test_a_frame_is_no_sequence_of_leads(
+        self, popin: SandboxServer, run_dag: Run, output: Output
+    ) -> None:
+        """Gone through, it gives the names of its columns: a handful of rejected rows, and a green task."""
+        frame = pytest.importorskip("pandas").DataFrame(ROWS)
+        assert state(run_dag(make_dag("sync_frame", leads=lambda context: frame))) == "failed"
+        assert "not DataFrame. For a DataFrame: its to_dict('records')" in output()
+        run = run_dag(make_dag("sync_records", leads=lambda context: frame.to_dict("records")))
+        assert counts(run) == BOOKED
+
 
 class TestArgumentsAtRunTime:
     def test_templates(
