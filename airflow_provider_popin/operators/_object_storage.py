@@ -42,10 +42,10 @@ def object_path(path: str, conn_id: str | None, *, field: str) -> ObjectStorageP
 
 
 def cannot_write(field: str, path: object, error: OSError) -> AirflowException:
-    """Return the exception for a folder that cannot be made or written to.
+    """Return the exception for a folder or file that cannot be made or written to.
 
     :param field: the argument that names it.
-    :param path: the folder.
+    :param path: the folder or file.
     :param error: what the file system said.
     """
     return AirflowException(f"{field}: {path} cannot be written: {error.strerror or type(error).__name__}")

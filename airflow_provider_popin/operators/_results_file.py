@@ -70,12 +70,15 @@ class ResultsFile:
 
         :param lines: JSON values only; read once, never held together.
         :return: path or URL of the file.
-        :raises OSError: it could not be written.
+        :raises AirflowException: it could not be written.
         """
-        if self._is_local:
-            self._write_local(Path(self._path.path), lines)
-        else:
-            self._upload(lines)
+        try:
+            if self._is_local:
+                self._write_local(Path(self._path.path), lines)
+            else:
+                self._upload(lines)
+        except OSError as error:
+            raise cannot_write("results_path", self._path, error) from error
         return str(self._path)
 
     @property

@@ -85,6 +85,15 @@ class TestLocal:
         with pytest.raises(AirflowException, match="results_path: /proc/self/task cannot be written"):
             results.prepare()
 
+    def test_a_file_that_cannot_be_written_after_the_run_is_named(
+        self, results: ResultsFile, tmp_path: Path
+    ) -> None:
+        results.prepare()
+        (folder,) = (path for path in tmp_path.rglob("*") if path.is_dir() and not list(path.iterdir()))
+        (folder / "2.jsonl").mkdir()
+        with pytest.raises(AirflowException, match=r"results_path: .*/2\.jsonl cannot be written: Is a dir"):
+            results.write(LINES)
+
 
 class TestObjectStorage:
     @pytest.fixture
