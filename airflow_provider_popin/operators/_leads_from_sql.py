@@ -53,9 +53,9 @@ def leads_from_sql(
     """
     from sqlalchemy.exc import SQLAlchemyError
 
+    if read_from is not None:
+        parameters = with_watermark(sql, parameters, read_from(), dialect=engine.dialect.name)
     try:
-        if read_from is not None:
-            parameters = with_watermark(sql, parameters, read_from(), dialect=engine.dialect.name)
         with engine.connect() as connection:
             read_leniently(connection)
             with closing(_execute(connection, sql, parameters, conn_id)) as result:
@@ -65,6 +65,11 @@ def leads_from_sql(
     except SQLAlchemyError as error:
         # From None: the database's text may quote the value of a lead.
         raise LeadQueryError(describe(error), conn_id=conn_id) from None
+    except (ValueError, OverflowError) as error:
+        # Of the driver itself, which SQLAlchemy lets through: text that is not in the database's encoding, a
+        # number too large to bind or to take from JSON.
+        problem = f"a value in a row or in parameters is beyond the driver ({type(error).__name__})"
+        raise LeadQueryError(problem, conn_id=conn_id) from None
     finally:
         engine.dispose()
 

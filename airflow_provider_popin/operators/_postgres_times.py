@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 # Postgres's own numbers of date, time, timetz, timestamp, timestamptz, interval.
 _DATE, _TIME, _TIMETZ, _TIMESTAMP, _TIMESTAMPTZ, _INTERVAL = 1082, 1083, 1266, 1114, 1184, 1186
+# And of arrays of them, which psycopg2 reads with types of their own.
+_ARRAY_OF = {_DATE: 1182, _TIME: 1183, _TIMETZ: 1270, _TIMESTAMP: 1115, _TIMESTAMPTZ: 1185, _INTERVAL: 1187}
 
 
 def read_leniently(connection: Connection) -> None:
@@ -74,4 +76,7 @@ def _read_with_psycopg2(connection: Any) -> None:
         _TIMESTAMPTZ: extensions.PYDATETIMETZ,
         _INTERVAL: extensions.PYINTERVAL,
     }.items():
-        extensions.register_type(extensions.new_type((oid,), "TIME_OR_TEXT", lenient(strict)), connection)
+        one = extensions.new_type((oid,), "TIME_OR_TEXT", lenient(strict))
+        many = extensions.new_array_type((_ARRAY_OF[oid],), "TIMES_OR_TEXTS", one)
+        extensions.register_type(one, connection)
+        extensions.register_type(many, connection)

@@ -115,15 +115,15 @@ def test_values_keep_their_types(crm_on_postgres: Engine) -> None:
     ],
 )
 def test_a_time_that_python_has_not_is_text(crm_on_postgres: Engine, value: str, text: str) -> None:
-    rows = query(f"SELECT {value} AS t UNION ALL SELECT NULL")
-    assert rows == [{"t": text}, {"t": None}]
+    rows = query(f"SELECT {value} AS t, ARRAY[{value}, NULL] AS a UNION ALL SELECT NULL, NULL")
+    assert rows == [{"t": text, "a": [text, None]}, {"t": None, "a": None}]
 
 
 @pytest.mark.postgres
 def test_other_times_are_times(crm_on_postgres: Engine) -> None:
     (row,) = query(
         "SELECT DATE '2026-01-02' AS d, TIME '03:04' AS t, '03:04+05:30'::timetz AS tz,"
-        " TIMESTAMP '2026-01-02 03:04' AS ts, INTERVAL '90 minutes' AS i"
+        " TIMESTAMP '2026-01-02 03:04' AS ts, INTERVAL '90 minutes' AS i, ARRAY[DATE '2026-01-02'] AS a"
     )
     assert row == {
         "d": date(2026, 1, 2),
@@ -131,6 +131,7 @@ def test_other_times_are_times(crm_on_postgres: Engine) -> None:
         "tz": time(3, 4, tzinfo=timezone(timedelta(hours=5, minutes=30))),
         "ts": datetime(2026, 1, 2, 3, 4),  # noqa: DTZ001 - as it stands in the database
         "i": timedelta(minutes=90),
+        "a": [date(2026, 1, 2)],
     }
 
 
@@ -182,6 +183,17 @@ def test_a_value_that_the_database_chokes_on_is_not_quoted(leads_on_postgres: En
         query("SELECT CAST(name AS integer) FROM leads WHERE id = 3")
     assert SECRET not in str(error.value)
     assert error.value.__suppress_context__
+
+
+@pytest.mark.postgres
+def test_a_value_that_the_driver_chokes_on_is_an_error_of_the_query(crm_on_postgres: Engine) -> None:
+    with pytest.raises(LeadQueryError, match=r"connection 'crm': a value .* the driver \(ValueError\)$"):
+        query("SELECT CAST(repeat('9', 5000) AS jsonb) AS j")
+
+
+def test_a_parameter_that_the_driver_cannot_bind_is_an_error_of_the_query(crm_on_sqlite: Engine) -> None:
+    with pytest.raises(LeadQueryError, match=r"connection 'crm': a value .* the driver \(OverflowError\)$"):
+        query("SELECT :number AS n", {"number": 2**70})
 
 
 @pytest.mark.postgres
