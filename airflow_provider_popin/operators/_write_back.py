@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sqlite3
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -102,7 +103,8 @@ class SqlWriteBack:
                 with connection.begin():
                     connection.execute(statement, dict(row))
             except DBAPIError as error:
-                if error.connection_invalidated:
+                # Neither is about this row. Each one would wait for a locked SQLite file as long as this did.
+                if error.connection_invalidated or _is_locked(error.orig):
                     raise
                 failed.append(index)
                 first = first or error
@@ -113,3 +115,7 @@ class SqlWriteBack:
     def _failure(self, error: SQLAlchemyError, failed: Sequence[int]) -> WriteBackError:
         what = f"write_back_sql failed for {len(failed)} rows through connection {self._conn_id!r}"
         return WriteBackError(f"{what}: {describe(error)}", failed=failed)
+
+
+def _is_locked(cause: BaseException | None) -> bool:
+    return isinstance(cause, sqlite3.Error) and getattr(cause, "sqlite_errorname", "") == "SQLITE_BUSY"

@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import pytest
+import sqlalchemy
 from sqlalchemy.engine import Engine
 
 from airflow_provider_popin.client.errors import PopinInputError
@@ -107,6 +108,23 @@ def test_a_database_that_is_away_fails_the_whole_batch(set_connection: Callable[
     with pytest.raises(WriteBackError, match=r"2 rows .*OperationalError") as error:
         SqlWriteBack(sql_engine("crm"), sql=UPDATE, conn_id="crm")([result("a"), result("b")])
     assert error.value.failed == {0, 1}
+
+
+def test_a_locked_file_is_not_waited_for_row_by_row(crm_on_sqlite: Engine) -> None:
+    """Five seconds for each of ten thousand leads would be half a day."""
+    tried: list[str] = []
+    engine = sqlalchemy.create_engine(crm_on_sqlite.url, future=True, connect_args={"timeout": 0})
+    sqlalchemy.event.listen(engine, "before_cursor_execute", lambda *args: tried.append(args[2]))
+    write = SqlWriteBack(engine, sql=UPDATE, conn_id="crm")
+    with with_leads(crm_on_sqlite).connect() as other:
+        other.exec_driver_sql("BEGIN EXCLUSIVE")
+        with pytest.raises(WriteBackError, match=r"3 rows .*database is locked") as error:
+            write([result("a"), result("b"), result("c")])
+    assert error.value.failed == {0, 1, 2}
+    assert len(tried) == 2  # the batch, and its first row
+    write([result("a"), result("b"), result("c")])
+    write.close()
+    assert set(states(crm_on_sqlite).values()) == {"booked"}
 
 
 @pytest.mark.postgres
