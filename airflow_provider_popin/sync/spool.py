@@ -15,6 +15,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import starmap
 from typing import NamedTuple
 
+from airflow_provider_popin.sync.errors import SyncError
+
 _CHUNK = 500
 
 
@@ -83,22 +85,20 @@ class Spool:
         """Append rows.
 
         :param rows: in read order
+        :raises SyncError: the disk with the temporary files takes no more
         """
-        self._db.execute("BEGIN")
-        self._db.executemany("INSERT INTO rows VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
-        self._db.execute("COMMIT")
+        self._write("INSERT INTO rows VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
 
     def decide(self, decided: Iterable[tuple[int, str, str | None, str | None]]) -> None:
         """Set where rows end that were open (a dry run plans after reading).
 
         :param decided: row number, result, reason and slot
+        :raises SyncError: the disk with the temporary files takes no more
         """
-        self._db.execute("BEGIN")
-        self._db.executemany(
+        self._write(
             'UPDATE rows SET result = ?, reason = ?, slot = ? WHERE "row" = ?',
             ((result, reason, slot, row) for row, result, reason, slot in decided),
         )
-        self._db.execute("COMMIT")
 
     def seen(self, lead_ids: Sequence[str]) -> set[tuple[str, int]]:
         """Which of these leads were read before.
@@ -152,3 +152,15 @@ class Spool:
             " GROUP BY phone HAVING count(DISTINCT lead_id) > 1)"
         )
         return int(self._db.execute(query).fetchone()[0])
+
+    def _write(self, statement: str, rows: Iterable[Sequence[object]]) -> None:
+        try:
+            self._db.execute("BEGIN")
+            self._db.executemany(statement, rows)
+            self._db.execute("COMMIT")
+        except sqlite3.OperationalError as error:
+            # SQLite's own words would be taken for those of the ledger.
+            raise SyncError(
+                f"{error}: the rows of this run are kept in {self._file.name} until it ends. Free space"
+                " there, or set TMPDIR to another folder"
+            ) from error

@@ -5,6 +5,9 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
+import pytest
+
+from airflow_provider_popin.sync.errors import SyncError
 from airflow_provider_popin.sync.spool import Spool, SpooledRow
 
 
@@ -70,3 +73,10 @@ def test_the_file_is_gone_at_the_end() -> None:
         spool.add([row(1)])
         assert path.exists()
     assert not path.exists()
+
+
+def test_a_full_disk_is_told_with_its_file() -> None:
+    with Spool() as spool:
+        spool._db.execute("PRAGMA max_page_count = 8")
+        with pytest.raises(SyncError, match=r"disk is full: .* kept in /.*\.spool .* TMPDIR"):
+            spool.add(row(number, "L" * 200) for number in range(1, 1000))
