@@ -259,7 +259,7 @@ class TestSize:
         ]
         began = process_time()
         result = make_plan(waiting, slots, [4] * len(slots))
-        assert process_time() - began < 10
+        assert process_time() - began < 60
         assert len(result.assigned) > 7_000
         assert len(result.assigned) + len(result.unassigned) == 100_000
 
@@ -276,5 +276,5 @@ class TestSize:
             windows = [between(middle - 1 - index // 2, middle + (index + 1) // 2) for index in range(number)]
         began = process_time()
         result = make_plan(leads(*reversed(windows)), slots_at(*range(number)))
-        assert process_time() - began < 10
+        assert process_time() - began < 60
         assert len(result.assigned) == number
