@@ -254,8 +254,8 @@ def test_workers_that_have_enough_to_do_go_first(
     monkeypatch.setattr(BookingDesk, "_plan", counted_plan)
     monkeypatch.setattr(session.Session, "is_ahead", asked)
     world = make_world(CHUNK_ROWS + 10)
-    # Both workers are under way while the first rows are read and admitted.
-    world.sandbox.set_faults("capture:slow_before_commit(2)@1-2")
+    # Two jobs are under way and four wait when the first chunk is handed in; then the next row is read.
+    world.sandbox.set_faults(f"capture:slow_before_commit(3)@{CHUNK_ROWS - 5}-{CHUNK_ROWS - 2}")
 
     world.run(max_concurrency=2)
 
