@@ -34,6 +34,7 @@ class Terminated(BaseException):
 @pytest.fixture
 def short_drain(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exchange_loop, "DRAIN_SECONDS", 0.3)
+    monkeypatch.setattr(engine, "STOP_SECONDS", 70.0)
 
 
 @pytest.fixture
@@ -105,7 +106,10 @@ def test_answers_that_come_in_time_are_kept(make_world: MakeWorld, endpoint: str
 
 
 @pytest.mark.parametrize("endpoint", ["capture", "schedule"])
-def test_what_is_unanswered_after_three_seconds_is_in_doubt(make_world: MakeWorld, endpoint: str) -> None:
+def test_what_is_unanswered_after_three_seconds_is_in_doubt(
+    make_world: MakeWorld, endpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "STOP_SECONDS", 70.0)
     world = make_world(8, timeout_seconds=20)
     world.sandbox.set_faults(f"{endpoint}:slow_after_commit(15)@2-")
 
