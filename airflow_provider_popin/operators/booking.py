@@ -17,7 +17,6 @@ from airflow_provider_popin.client.errors import (
 )
 from airflow_provider_popin.operators.failures import is_final, ledger_error, task_error
 from airflow_provider_popin.operators.intent import booking_intent
-from airflow_provider_popin.operators.templated import given, required_text
 from airflow_provider_popin.sync.errors import SyncError
 
 if TYPE_CHECKING:
@@ -54,8 +53,8 @@ class LedgerLead:
     """Who a lead is in a ledger."""
 
     ledger_conn_id: str
-    source: object
-    lead_id: object
+    source: str
+    lead_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,20 +114,19 @@ def book_with_ledger(hook: PopinHook, wish: Wish, lead: LedgerLead, context: Con
     :raises AirflowException: the ledger forbids it or cannot be used; final where a person must act.
     """
     from airflow_provider_popin.hooks.ledger import open_ledger
-    from airflow_provider_popin.sync.source.cells import clean_lead_id
 
-    source, lead_id = required_text(lead.source, "source"), clean_lead_id(given(lead.lead_id))
     try:
         ledger = open_ledger(lead.ledger_conn_id)
         try:
             # Before the request for the slots, which may fail: a retry must not find an unknown source.
-            _guard_source(ledger, hook.config.account_key, source, context)
-            return _book_one(hook, wish, ledger, source, lead_id, context)
+            _guard_source(ledger, hook.config.account_key, lead.source, context)
+            return _book_one(hook, wish, ledger, lead, context)
         finally:
             ledger.engine.dispose()
     except SyncError as error:
-        ids = {"ledger_conn_id": lead.ledger_conn_id, "popin_conn_id": hook.popin_conn_id}
-        raise ledger_error(error, **ids) from error
+        raise ledger_error(
+            error, ledger_conn_id=lead.ledger_conn_id, popin_conn_id=hook.popin_conn_id
+        ) from error
 
 
 def _guard_source(ledger: Ledger, account: str, source: str, context: Context) -> None:
@@ -146,17 +144,15 @@ def _guard_source(ledger: Ledger, account: str, source: str, context: Context) -
         guard_source(connection, ledger, account=account, source=source, lead_id_column=None, prior=prior)
 
 
-def _book_one(
-    hook: PopinHook, wish: Wish, ledger: Ledger, source: str, lead_id: str, context: Context
-) -> Booked:
+def _book_one(hook: PopinHook, wish: Wish, ledger: Ledger, lead: LedgerLead, context: Context) -> Booked:
     from airflow_provider_popin.operators._run_identity import run_identity
     from airflow_provider_popin.sync.single import SingleBooking, book_one
     from airflow_provider_popin.webhooks.processing import process_waiting
 
     slot, timezone = hook.find_slot(wish.time)
     booking = SingleBooking(
-        source=source,
-        lead_id=lead_id,
+        source=lead.source,
+        lead_id=lead.lead_id,
         customer_id=wish.customer_id,
         slot=slot,
         timezone=timezone,

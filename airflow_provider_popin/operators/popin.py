@@ -291,18 +291,20 @@ class PopinScheduleOperator(TextTemplates, BaseOperator):
         return {"time": slot.start.isoformat(), "timezone": booked.timezone, "slot": slot.time}
 
     def _ledger_lead(self, hook: PopinHook) -> LedgerLead | None:
+        from airflow_provider_popin.sync.source.cells import clean_lead_id
+
         ledger_conn_id = optional_text(self.ledger_conn_id, "ledger_conn_id") or hook.ledger_conn_id
-        identity = {"source": given(self.source), "lead_id": given(self.lead_id)}
+        source, lead_id = optional_text(self.source, "source"), given(self.lead_id)
         if ledger_conn_id is None:
-            if any(value is not None for value in identity.values()):
+            if source is not None or lead_id is not None:
                 # Whoever says which lead it is counts on the ledger's promise.
                 problem = "is missing, and the Popin connection names no ledger; source and lead_id need one"
                 raise argument_error("ledger_conn_id", problem)
             return None
-        for name, value in identity.items():
-            if value is None:
-                raise argument_error(name, f"is missing; the ledger {ledger_conn_id!r} needs it")
-        return LedgerLead(ledger_conn_id, **identity)
+        if source is None or lead_id is None:
+            missing = "source" if source is None else "lead_id"
+            raise argument_error(missing, f"is missing; the ledger {ledger_conn_id!r} needs it")
+        return LedgerLead(ledger_conn_id, source, clean_lead_id(lead_id))
 
     def _wish(self) -> Wish:
         from airflow_provider_popin.client.leads import clean_agent, clean_native

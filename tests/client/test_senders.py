@@ -34,6 +34,9 @@ from tests.client.support import (
 )
 from tests.waiting import PATIENCE_SECONDS, wait_until
 
+# The timeout that `a_config` gives unless it is asked for another is 30 s.
+LESS_THAN_THE_DEFAULT = 25.0
+
 
 @pytest.fixture(params=sorted(SENDERS))
 def send(request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture) -> Iterator[Send]:
@@ -234,7 +237,9 @@ def deaf_port() -> Iterator[int]:
 @pytest.mark.parametrize("request_", [a_schedule(), SLOTS])
 def test_connect_timeout(send: Send, deaf_port: int, request_: Request) -> None:
     config = replace(a_config(f"http://127.0.0.1:{deaf_port}"), connect_timeout_seconds=0.2)
+    began = time.monotonic()
     assert failure(only(send(config, request_))) == (False, "connect_timeout")
+    assert time.monotonic() - began < LESS_THAN_THE_DEFAULT
 
 
 # --- sent, and no reply
@@ -263,8 +268,10 @@ def test_reset_before_reading(send: Send) -> None:
 
 def test_silence_is_a_read_timeout(send: Send) -> None:
     with RawServer(_stay_silent) as server:
+        began = time.monotonic()
         outcome = only(send(a_config(server.url, timeout_seconds=0.2), a_schedule()))
         assert failure(outcome) == (True, "read_timeout")
+        assert time.monotonic() - began < LESS_THAN_THE_DEFAULT
 
 
 @pytest.mark.parametrize(
@@ -285,8 +292,10 @@ def test_dripping_reply_ends_with_the_whole_exchange(send: Send, head: bytes) ->
             ended.set()
 
     with RawServer(script) as server:
+        began = time.monotonic()
         outcome = only(send(a_config(server.url, timeout_seconds=0.3), a_schedule()))
         assert failure(outcome) == (True, "read_timeout")
+        assert time.monotonic() - began < LESS_THAN_THE_DEFAULT
         assert ended.wait(PATIENCE_SECONDS)
     _no_thread_left()
 

@@ -220,19 +220,24 @@ def test_a_ledger_that_was_lost_between_two_runs_is_refused(
     sandbox: SandboxServer,
     customer_id: str,
     slot: Slot,
-    ledger_conn_id: str,
+    set_connection: Callable[..., None],
     tmp_path: Path,
     capfd: pytest.CaptureFixture[str],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    dag = with_ledger("ledger_lost", customer_id, slot)
+    """The command that helps names both connections, which have not the default names here."""
+    set_connection("crm_books", conn_type="sqlite", host=str(tmp_path / "books.db"))
+    set_connection("popin_uk", conn_type="popin", host=sandbox.url, login=SELLER_TOKEN, password=API_KEY)
+    names = {"ledger_conn_id": "crm_books", "popin_conn_id": "popin_uk"}
+    dag = with_ledger("ledger_lost", customer_id, slot, **names)
     run = run_dag(dag)
-    for file in tmp_path.glob("ledger.db*"):
+    for file in tmp_path.glob("books.db*"):
         file.unlink()
 
     assert run_again(dag, run, "book") == "failed"
     assert len(sandbox.requests(endpoint="schedule")) == 1
-    assert "ledger init" in output(capfd, caplog)
+    command = "ledger init --source crm.leads --ledger-conn-id crm_books --popin-conn-id popin_uk`"
+    assert command in output(capfd, caplog)
 
 
 @pytest.mark.parametrize(

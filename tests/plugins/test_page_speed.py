@@ -1,6 +1,6 @@
 """No page does work that grows out of bounds with 100,000 leads in the ledger, on SQLite and on Postgres.
 
-With ``-s`` it prints how long each page took; on a machine with nothing else to do that was below 300 ms.
+With ``-s`` it prints how long each page took.
 """
 
 from __future__ import annotations

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import sqlalchemy as sa
 
-from airflow_provider_popin.sync.ledger import leases, ledger_queries, run_log, schema
+from airflow_provider_popin.sync.ledger import ledger_queries, schema
 from airflow_provider_popin.sync.ledger.events import Answer
-from airflow_provider_popin.sync.ledger.ledger import CHUNK, Ledger, locked
+from airflow_provider_popin.sync.ledger.ledger import CHUNK, Ledger
 from tests.sync.ledgers import (
     ACCOUNT,
     OWNER,
@@ -20,22 +19,12 @@ from tests.sync.ledgers import (
     Database,
     add_lead,
     apply,
-    booking_intent,
     capture_intent,
     captured,
     lead_in,
-    planned,
     record,
-    seats,
     settled,
 )
-
-GONE = "00000000-0000-0000-0000-00000000000b"
-
-
-def hold_lease(ledger: Ledger, owner: str = OWNER, seconds: float = 60.0) -> None:
-    with ledger.write() as connection:
-        leases.renew_lease(connection, owner, RUN, seconds)
 
 
 class TestLeads:
@@ -123,76 +112,6 @@ class TestLeads:
         }
 
 
-class TestLeases:
-    def test_a_lease_is_live_until_its_deadline(self, ledger: Ledger) -> None:
-        hold_lease(ledger, OWNER)
-        hold_lease(ledger, GONE, seconds=-0.001)
-        with ledger.read() as connection:
-            assert leases.live_owners(connection) == {OWNER}
-        hold_lease(ledger, GONE)
-        with ledger.read() as connection:
-            assert leases.live_owners(connection) == {OWNER, GONE}
-
-    def test_the_end_of_a_lease_gives_plans_back_and_nothing_else(self, ledger: Ledger) -> None:
-        hold_lease(ledger)
-        states = ("captured", "planned", "sending", "in_doubt", "booked", "unassigned")
-        keys = {state: lead_in(ledger, state, state, seat=number) for number, state in enumerate(states)}
-        with ledger.write() as connection:
-            leases.end_lease(connection, ledger, ACCOUNT, OWNER, RUN)
-        told = {state: record(ledger, key).booking_state for state, key in keys.items()}
-        assert told == {**{state: state for state in states}, "captured": "waiting", "planned": "waiting"}
-        assert set(seats(ledger)) == {keys[state] for state in ("sending", "in_doubt", "booked")}
-        with ledger.read() as connection:
-            assert leases.live_owners(connection) == frozenset()
-
-    def test_seats_planned_by_the_dead_are_free_again(self, ledger: Ledger) -> None:
-        key = lead_in(ledger, "planned")
-        hold_lease(ledger)
-        with ledger.write() as connection:
-            assert leases.reclaim_planned(connection, ledger, ACCOUNT, RUN) == 0
-        hold_lease(ledger, seconds=-1)
-        with ledger.write() as connection:
-            assert leases.reclaim_planned(connection, ledger, "another shop", RUN) == 0
-            assert leases.reclaim_planned(connection, ledger, ACCOUNT, RUN) == 1
-        assert record(ledger, key).booking_state == "waiting"
-        assert seats(ledger) == {}
-
-
-class TestExpiry:
-    def test_attempts_past_their_deadline_are_in_doubt(self, ledger: Ledger) -> None:
-        overdue, fresh, capture = (add_lead(ledger, f"L{number}") for number in range(3))
-        for number, (key, seconds) in enumerate([(overdue, -11.0), (fresh, 30.0)]):
-            apply(ledger, capture_intent(key), captured(key))
-            apply(ledger, planned(key, seat=number))
-            apply(ledger, booking_intent(key, timeout_seconds=seconds))
-        apply(ledger, capture_intent(capture, timeout_seconds=-11.0))
-        with ledger.write() as connection:
-            assert leases.expire(connection, ledger, "another shop") == 0
-            assert leases.expire(connection, ledger, ACCOUNT) == 2
-            assert leases.expire(connection, ledger, ACCOUNT) == 0
-        assert record(ledger, overdue).booking_state == "in_doubt"
-        assert record(ledger, fresh).booking_state == "sending"
-        assert record(ledger, capture).capture_state == "in_doubt"
-
-
-@pytest.mark.postgres
-def test_what_another_run_is_writing_is_left_to_it(postgres_database: Database) -> None:
-    """To wait for it could be to wait for each other, since either holds leads that the other wants."""
-    ledger, other = Ledger.open(postgres_database.engine()), Ledger.open(postgres_database.engine())
-    overdue, abandoned = add_lead(ledger, "L1"), add_lead(ledger, "L2")
-    for seat, key in enumerate([overdue, abandoned], 1):
-        apply(ledger, capture_intent(key), captured(key), planned(key, seat=seat))
-    apply(ledger, booking_intent(overdue, timeout_seconds=-11.0))
-    with ledger.write() as connection:
-        connection.execute(sa.text("SET LOCAL lock_timeout = '5s'"))
-        with other.write() as theirs:
-            locked(theirs, [overdue, abandoned])
-            assert leases.expire(connection, ledger, ACCOUNT) == 0
-            assert leases.reclaim_planned(connection, ledger, ACCOUNT, RUN) == 0
-        assert leases.expire(connection, ledger, ACCOUNT) == 1
-        assert leases.reclaim_planned(connection, ledger, ACCOUNT, RUN) == 1
-
-
 class TestPages:
     def test_unfinished_are_captured_without_call_or_doubt(self, ledger: Ledger) -> None:
         states = ["new", "captured", "unassigned", "planned", "in_doubt", "booked", "rejected"]
@@ -231,7 +150,7 @@ class TestPages:
         assert record(ledger, key).written == 2
 
 
-class TestRuns:
+class TestTroubles:
     def test_doubts_are_counted_in_all_and_by_the_run_that_made_them(self, ledger: Ledger) -> None:
         lead_in(ledger, "in_doubt", "L1")
         other = lead_in(ledger, "sending", "L2", seat=2)
@@ -246,19 +165,6 @@ class TestRuns:
             told = ledger_queries.troubles(connection, ACCOUNT, SOURCE, RUN, OWNER, 10)
             assert told.in_doubt == (1, ["L1"])
             assert ledger_queries.count_in_doubt(connection, ACCOUNT, "another source") == 0
-
-    def test_every_run_moves_the_sequence_on_and_keeps_its_report(self, ledger: Ledger) -> None:
-        with ledger.write() as connection:
-            before = run_log.sequence(connection)
-            row = run_log.start_run(connection, SOURCE, RUN, 2)
-            assert run_log.sequence(connection) == before + 1
-            run_log.end_run(connection, row, {"rows": 3})
-            assert run_log.next_sequence(connection) == before + 2
-        with ledger.read() as connection:
-            (found,) = connection.execute(sa.select(schema.runs)).fetchall()
-        assert (found.id, found.source, found.run, found.try_number) == (row, SOURCE, RUN, 2)
-        assert json.loads(found.report) == {"rows": 3}
-        assert found.ended_at >= found.started_at
 
     def test_which_seats_are_taken(self, ledger: Ledger) -> None:
         lead_in(ledger, "booked", "L1", seat=2)
