@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeAlias, TypeGuard
 
 from airflow.providers.common.compat.sdk import AirflowFailException, XComArg
 
+from airflow_provider_popin.operators.templated import argument_error
 from airflow_provider_popin.sync.source.unreadable import Unreadable, UnreadableRow
 
 if TYPE_CHECKING:
@@ -15,6 +16,22 @@ if TYPE_CHECKING:
     Leads: TypeAlias = (
         Sequence[Mapping[str, object]] | XComArg | Callable[[Context], Iterable[Mapping[str, object]]]
     )
+
+
+def check_leads(leads: Leads | None) -> None:
+    """Refuse, when the Dag is parsed, what can never be gone through as leads.
+
+    :param leads: the operator's argument.
+    :raises PopinInputError: it is no sequence, no output of a task and no function.
+    """
+    if leads is None or isinstance(leads, XComArg) or callable(leads):
+        return
+    if not _may_give_rows(leads):
+        raise argument_error(
+            "leads",
+            "must be a sequence of mappings, the output of another task or a function, "
+            f"not {type(leads).__name__}; a file is given as path, and text here is no template",
+        )
 
 
 def leads_from_python(
@@ -31,7 +48,7 @@ def leads_from_python(
     if read_from is not None:
         return _read_later(leads, context, read_from)
     rows = _resolve(leads, context)
-    if isinstance(rows, (str, bytes, Mapping)) or not isinstance(rows, Iterable) or _is_frame(rows):
+    if not _may_give_rows(rows):
         raise AirflowFailException(
             f"leads must give mappings, one for each lead, not {type(rows).__name__}. "
             "For a DataFrame: its to_dict('records'), of polars its to_dicts(). "
@@ -56,9 +73,10 @@ def _resolve(leads: Leads, context: Context) -> object:
     return leads(context) if callable(leads) else leads
 
 
-def _is_frame(rows: object) -> bool:
-    """Whether this is a table of pandas or polars, which gives its columns and not its rows."""
-    return hasattr(rows, "columns") and hasattr(rows, "to_dict")
+def _may_give_rows(value: object) -> TypeGuard[Iterable[object]]:
+    """Whether this can be gone through row by row. A frame of pandas or polars gives its columns instead."""
+    is_frame = hasattr(value, "columns") and hasattr(value, "to_dict")
+    return isinstance(value, Iterable) and not isinstance(value, (str, bytes, Mapping)) and not is_frame
 
 
 def _is_lazy(rows: object) -> TypeGuard[Sequence[object]]:

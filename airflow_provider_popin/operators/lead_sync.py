@@ -17,7 +17,7 @@ from airflow_provider_popin.hooks.ledger import DEFAULT_LEDGER, open_ledger, sql
 from airflow_provider_popin.hooks.popin import PopinHook
 from airflow_provider_popin.operators._earlier_runs import leave_note, look_back
 from airflow_provider_popin.operators._leads_from_files import check_path, leads_from_file
-from airflow_provider_popin.operators._leads_from_python import leads_from_python
+from airflow_provider_popin.operators._leads_from_python import check_leads, leads_from_python
 from airflow_provider_popin.operators._leads_from_sql import SqlParameters, leads_from_sql
 from airflow_provider_popin.operators._lineage import LineageMethods
 from airflow_provider_popin.operators._metrics import count_run
@@ -357,6 +357,7 @@ class PopinLeadSyncOperator(LineageMethods, BaseOperator):
     def _check_arguments(self) -> None:
         """Find at parse time what can be found then; see ``__init__``."""
         self._check_where_from()
+        check_leads(self.leads)
         self._check_templated(rendered=False)
         check_watermark(self)
         self._settings(None)

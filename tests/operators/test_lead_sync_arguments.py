@@ -52,6 +52,10 @@ def test_accepted(arguments: dict[str, Any]) -> None:
         ({}, "exactly one of sql, path and leads is needed, not none"),
         ({**SQL, "leads": []}, "not sql and leads"),
         ({**SQL, "path": "/a.csv", "leads": []}, "not sql and path and leads"),
+        *(
+            ({"leads": value}, f"leads: must be a sequence of mappings.* not {type(value).__name__}; a file")
+            for value in ("/data/leads.csv", b"", Path("/data/leads.csv"), {"lead_id": 1}, 5)
+        ),
         ({"sql": "SELECT 1"}, "sql_conn_id"),
         ({"leads": [], "parameters": {}}, "parameters"),
         ({"leads": [], "source": "{{ ds }}"}, "source: must be literal text"),
