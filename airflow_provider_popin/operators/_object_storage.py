@@ -48,4 +48,6 @@ def cannot_write(field: str, path: object, error: OSError) -> AirflowException:
     :param path: the folder or file.
     :param error: what the file system said.
     """
-    return AirflowException(f"{field}: {path} cannot be written: {error.strerror or type(error).__name__}")
+    # Stores give their words without a number, and so without strerror.
+    problem = error.strerror or str(error) or type(error).__name__
+    return AirflowException(f"{field}: {path} cannot be written: {problem}")

@@ -102,7 +102,7 @@ class ResultsFile:
         with tempfile.NamedTemporaryFile("w", encoding="utf-8", suffix=".jsonl") as spool:
             _dump(lines, spool)
             spool.flush()
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+            # It makes folders where a store has some. mkdir would also make a bucket that is missing.
             self._path.fs.put_file(spool.name, self._path.path)
 
 

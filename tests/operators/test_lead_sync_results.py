@@ -120,6 +120,27 @@ class TestObjectStorage:
             results.write(breaks_off())
         assert memory.find("/") == []
 
+    def test_a_missing_bucket_is_told_and_not_made(
+        self, memory: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Stores of S3, Google and Azure make it on mkdir; a name that is mistyped is no wish for one."""
+
+        def put_file(local: str, path: str, **options: Any) -> None:
+            bucket = path.strip("/").partition("/")[0]
+            if not memory.isdir(f"/{bucket}"):
+                raise FileNotFoundError("The specified bucket does not exist")  # as s3fs has it
+            type(memory).put_file(memory, local, path, **options)
+
+        monkeypatch.setattr(memory, "put_file", put_file)
+        results = ResultsFile(ObjectStoragePath("memory://bukcet/out"), run=RUN, try_number=1)
+        results.prepare()
+        with pytest.raises(AirflowException, match=r"bukcet/.* cannot be written: The specified bucket"):
+            results.write(LINES)
+        assert memory.ls("/") == []
+        memory.mkdir("/bucket")
+        ResultsFile(ObjectStoragePath("memory://bucket/out"), run=RUN, try_number=1).write(LINES)
+        assert len(memory.find("/bucket")) == 1
+
     def test_a_store_without_its_provider_is_found_out_before_the_run(self) -> None:
         with pytest.raises(AirflowFailException, match=r"results_path: .* cannot open nostore://\. Install"):
             object_path("nostore://bucket/out", None, field="results_path")
