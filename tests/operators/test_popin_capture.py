@@ -323,6 +323,7 @@ def test_an_answer_without_a_join_url_is_a_success_with_a_warning(
     run = run_dag(dag)
 
     assert xcom(run, "capture")["url"] is None
+    assert xcom(run, "capture", key="customer_id") == sandbox.customers()[0]["customer_id"]
     text = output(capfd, caplog)
     assert "has no join URL" in text
 
