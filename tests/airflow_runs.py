@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import logging
+from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
+
+from packaging.version import Version
 
 if TYPE_CHECKING:
     from airflow.models.dagrun import DagRun
 
-IS_AIRFLOW_3 = not version("apache-airflow").startswith("2.")
+_VERSION = Version(version("apache-airflow"))
+IS_AIRFLOW_3 = _VERSION.major >= 3
+# Older ones are built on interfaces that their own dependencies, and Airflow itself, have since deprecated.
+IS_FREE_OF_WARNINGS = _VERSION.release >= (3, 3)
 
 _BUNDLE = "testing"
 
@@ -27,6 +34,7 @@ def run_dag(dag: Any, **kwargs: Any) -> DagRun:
     :param kwargs: arguments of ``dag.test()``, for example ``run_conf`` or ``logical_date``.
     """
     if IS_AIRFLOW_3:
+        _write_logs_as_workers_do()
         _store(dag)
     run: DagRun = dag.test(**kwargs)
     return run
@@ -63,17 +71,31 @@ def _label(ti: Any) -> str:
     return str(ti.task_id) if ti.map_index < 0 else f"{ti.task_id}[{ti.map_index}]"
 
 
+def _write_logs_as_workers_do() -> None:
+    """Airflow 3.0 sets structlog up in workers only: its ``dag.test()`` prints secrets and variables."""
+    import structlog
+
+    if not structlog.is_configured():
+        renderer = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+        structlog.configure(
+            wrapper_class=structlog.make_filtering_bound_logger(logging.INFO), processors=[renderer]
+        )
+
+
 def _store(dag: Any) -> None:
     """Serialize the Dag into the database: from 3.2 on, ``dag.test()`` wants it there."""
     from airflow.models.dagbundle import DagBundleModel
     from airflow.models.serialized_dag import SerializedDagModel
-    from airflow.serialization.definitions.dag import SerializedDAG
-    from airflow.serialization.serialized_objects import LazyDeserializedDAG
     from airflow.utils.session import create_session
+
+    serializer: Any = import_module("airflow.serialization.serialized_objects")
 
     with create_session() as session:
         session.merge(DagBundleModel(name=_BUNDLE))
         session.flush()
-        serialized = LazyDeserializedDAG.from_dag(dag)
-        SerializedDAG.bulk_write_to_db(_BUNDLE, None, [serialized], session=session)
-        SerializedDagModel.write_dag(serialized, bundle_name=_BUNDLE, session=session)
+        if hasattr(serializer.LazyDeserializedDAG, "from_dag"):
+            dag = serialized = serializer.LazyDeserializedDAG.from_dag(dag)
+        else:  # Airflow 3.0
+            serialized = serializer.SerializedDAG.from_dict(serializer.SerializedDAG.to_dict(dag))
+        serializer.SerializedDAG.bulk_write_to_db(_BUNDLE, None, [serialized], session=session)
+        SerializedDagModel.write_dag(dag, bundle_name=_BUNDLE, session=session)

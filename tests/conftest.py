@@ -34,10 +34,9 @@ hypothesis.settings.load_profile("popin")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Search all output for the keys; on Airflow 2 only our own package's warnings are errors."""
+    """Search all output for the keys; before Airflow 3.3 only our own package's warnings are errors."""
     privacy.register_personal(API_KEY, SELLER_TOKEN)
-    if not airflow_runs.IS_AIRFLOW_3:
-        # Airflow 2.11 itself is built on interfaces that its own dependencies have since deprecated.
+    if not airflow_runs.IS_FREE_OF_WARNINGS:
         config.addinivalue_line("filterwarnings", "ignore")
         config.addinivalue_line("filterwarnings", "error:::airflow_provider_popin")
 

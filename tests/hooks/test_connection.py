@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 
 import pytest
 from airflow.providers.common.compat.sdk import Connection
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS, AIRFLOW_V_3_2_PLUS
 
 from airflow_provider_popin.client.config import ClientConfig
 from airflow_provider_popin.client.errors import PopinConfigError
@@ -159,6 +160,12 @@ def test_white_space_around_token_and_key_is_dropped(read: Any) -> None:
     assert (config.seller_token, config.api_key) == (SELLER_TOKEN, API_KEY)
 
 
+extra_is_handed_on = pytest.mark.skipif(
+    AIRFLOW_V_3_0_PLUS and not AIRFLOW_V_3_2_PLUS,
+    reason="Airflow 3.0 and 3.1 say that a connection with such an extra is not defined",
+)
+
+
 @pytest.mark.parametrize(
     ("fields", "field"),
     [
@@ -189,8 +196,8 @@ def test_white_space_around_token_and_key_is_dropped(read: Any) -> None:
         ({"host": "https://popin.example", "schema": "a b"}, "schema"),
         ({"host": "https://popin.example", "schema": "a?b"}, "schema"),
         ({"schema": "prefix"}, "schema"),
-        ({"extra": "{broken"}, "extra"),
-        ({"extra": "[1]"}, "extra"),
+        pytest.param({"extra": "{broken"}, "extra", marks=extra_is_handed_on),
+        pytest.param({"extra": "[1]"}, "extra", marks=extra_is_handed_on),
         ({"extra": {"timeout_seconds": "soon"}}, "timeout_seconds"),
         ({"extra": {"timeout_seconds": True}}, "timeout_seconds"),
         ({"extra": {"timeout_seconds": 0}}, "timeout_seconds"),

@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from airflow.providers.common.compat.sdk import Connection
 
 from airflow_provider_popin.client.client import PopinClient
 from airflow_provider_popin.client.errors import (
@@ -265,7 +264,9 @@ def test_a_missing_connection_is_no_exception_for_the_button(airflow_db: None) -
 
 
 def test_airflow_finds_the_hook_and_presses_the_button(popin_connection: str, sandbox: SandboxServer) -> None:
-    connection = Connection(
+    from airflow.models.connection import Connection
+
+    connection: Any = Connection(
         conn_id="popin_default",
         conn_type="popin",
         host=sandbox.url,

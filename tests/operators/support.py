@@ -6,6 +6,7 @@ import contextlib
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import DAG
@@ -95,7 +96,8 @@ def run_again(dag: Any, run: Any, task_id: str, map_index: int = -1) -> str:
     arguments: dict[str, Any] = {} if IS_AIRFLOW_3 else {"dag": dag}
     with create_session() as session:
         ti = session.merge(run.get_task_instance(task_id, map_index=map_index))
-        taskinstance.clear_task_instances([ti], session, **arguments)
+        # False: the run goes on as it is; only a scheduler would start one that is queued.
+        taskinstance.clear_task_instances([ti], session, dag_run_state=False, **arguments)
     _run_instance(dag, run.get_task_instance(task_id, map_index=map_index))
     return str(run.get_task_instance(task_id, map_index=map_index).state)
 
@@ -111,7 +113,12 @@ def _run_instance(dag: Any, ti: Any) -> None:
     if IS_AIRFLOW_3:
         from airflow.sdk.definitions.dag import _run_task
 
-        _run_task(ti=ti, task=task)
+        run_task: Any = _run_task
+        if "task" in signature(run_task).parameters:
+            run_task(ti=ti, task=task)
+        else:  # 3.0
+            ti.task = task
+            run_task(ti=ti)
         return
     ti.task = task
     # A worker's process would end here; the state is in the database.

@@ -458,8 +458,8 @@ class TestFailures:
 
         def leads(context: Mapping[str, Any]) -> Iterator[Mapping[str, object]]:
             yield ROWS[0]
-            operators.append(context["task"])
-            context["task"].on_kill()
+            operators.append(context["ti"].task)  # as Airflow does; in 3.0 context["task"] is another
+            context["ti"].task.on_kill()
             yield ROWS[1]
 
         run = run_dag(make_dag("sync_kill", leads=leads))

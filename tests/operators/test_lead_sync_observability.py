@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from datetime import UTC, datetime
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from airflow_provider_popin.operators import _metrics
 from airflow_provider_popin.operators.lead_sync import PopinLeadSyncOperator
 from airflow_provider_popin.sandbox.server import SandboxServer
 from airflow_provider_popin.sync.report import Report
-from tests.airflow_runs import IS_AIRFLOW_3, states
+from tests.airflow_runs import states
 from tests.conftest import API_KEY, SELLER_TOKEN
 from tests.operators.statsd_listener import StatsdListener
 from tests.operators.support import run_again
@@ -36,6 +37,8 @@ PEOPLE = [
     ("L3", "Vera Metricsen", "nowhere 202 555 0133"),
 ]
 register_personal(*(value for person in PEOPLE for value in person[1:]))
+# From Airflow 3.2 on.
+TASKS_HAVE_METRICS_OF_THEIR_OWN = find_spec("airflow.sdk") and find_spec("airflow.sdk.observability")
 NONE = {name: ["0|c"] for name in (*_metrics.COUNTED, "alarms")}
 
 Row = dict[str, Any]
@@ -55,7 +58,7 @@ def use_statsd(statsd: StatsdListener, monkeypatch: pytest.MonkeyPatch) -> Itera
         def use_statsd(**options: str) -> None:
             for name, value in statsd.settings(**options).items():
                 monkeypatch.setenv(name, value)
-            if IS_AIRFLOW_3:
+            if TASKS_HAVE_METRICS_OF_THEIR_OWN:
                 import_module("airflow.sdk.serde")  # it sets a backend up when it is imported
                 backend = import_module("airflow.sdk.observability.metrics.statsd_logger").get_statsd_logger()
             else:
@@ -69,7 +72,7 @@ def use_statsd(statsd: StatsdListener, monkeypatch: pytest.MonkeyPatch) -> Itera
 
 def set_backend(monkeypatch: pytest.MonkeyPatch, backend: object) -> None:
     """Have Airflow's metrics go to a backend."""
-    if IS_AIRFLOW_3:
+    if TASKS_HAVE_METRICS_OF_THEIR_OWN:
         stats = import_module("airflow.sdk._shared.observability.metrics.stats")
         monkeypatch.setattr(stats, "_backend", backend)
     else:

@@ -14,7 +14,6 @@ from airflow_provider_popin.sandbox.server import SandboxServer
 from airflow_provider_popin.triggers import _cursor, _looks
 from airflow_provider_popin.triggers._told_slots import ToldSlots
 from airflow_provider_popin.triggers.slots_open import PopinSlotsOpenTrigger
-from tests.airflow_runs import IS_AIRFLOW_3
 from tests.triggers.watching import PAUSE_SECONDS, Watching, make_trigger, slot_texts
 
 TEN = slot_texts(*range(0, 150, 15))
@@ -208,11 +207,10 @@ async def test_what_somebody_else_wrote_there_is_told_about_and_replaced(
 @pytest.fixture
 def manager() -> Any:
     """Return what shares streams in a triggerer of Airflow 3.3."""
-    if not IS_AIRFLOW_3:
-        pytest.skip("shared streams exist from Airflow 3.3 on")
-    from airflow.triggers.shared_stream import SharedStreamManager
-
-    return SharedStreamManager()
+    shared_stream = pytest.importorskip(
+        "airflow.triggers.shared_stream", reason="shared streams exist from Airflow 3.3 on"
+    )
+    return shared_stream.SharedStreamManager()
 
 
 async def test_triggers_of_one_connection_share_one_look(sandbox: SandboxServer, manager: Any) -> None:
