@@ -52,6 +52,8 @@ class ResultsFile:
     def prepare(self) -> None:
         """Connect, and make the local folder: what cannot work must fail before any lead is sent.
 
+        A bucket is not asked for, since a role may be allowed only to write; ``write`` tells a missing one.
+
         :raises AirflowException: the folder cannot be made, or nothing can be written there.
         """
         if self._is_local:
