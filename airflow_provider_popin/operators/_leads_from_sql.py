@@ -65,9 +65,9 @@ def leads_from_sql(
     except SQLAlchemyError as error:
         # From None: the database's text may quote the value of a lead.
         raise LeadQueryError(describe(error), conn_id=conn_id) from None
-    except (ValueError, OverflowError) as error:
+    except (ValueError, OverflowError, RecursionError) as error:
         # Of the driver itself, which SQLAlchemy lets through: text that is not in the database's encoding, a
-        # number too large to bind or to take from JSON.
+        # number too large to bind or to take from JSON, JSON that is too deep.
         problem = f"a value in a row or in parameters is beyond the driver ({type(error).__name__})"
         raise LeadQueryError(problem, conn_id=conn_id) from None
     finally:
@@ -90,9 +90,14 @@ def _execute(
     if not parameters:
         # Without this the driver would look for placeholders, and stumble over the % of a LIKE.
         return streaming.execution_options(no_parameters=True).exec_driver_sql(sql)
-    return streaming.exec_driver_sql(
-        sql, dict(parameters) if isinstance(parameters, Mapping) else tuple(parameters)
-    )
+    try:
+        return streaming.exec_driver_sql(
+            sql, dict(parameters) if isinstance(parameters, Mapping) else tuple(parameters)
+        )
+    except (TypeError, LookupError):
+        # Of the driver itself: a list for %(name)s, a mapping for %s, too few, or a % that is text.
+        problem = "parameters does not fit the placeholders of the statement (write %% for a % that is none)"
+        raise LeadQueryError(problem, conn_id=conn_id) from None
 
 
 def _columns(result: CursorResult[Any], conn_id: str) -> list[str]:

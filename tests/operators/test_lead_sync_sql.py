@@ -191,6 +191,31 @@ def test_a_value_that_the_driver_chokes_on_is_an_error_of_the_query(crm_on_postg
         query("SELECT CAST(repeat('9', 5000) AS jsonb) AS j")
 
 
+@pytest.mark.postgres
+def test_json_too_deep_for_python_is_an_error_of_the_query(crm_on_postgres: Engine) -> None:
+    with pytest.raises(LeadQueryError, match=r"connection 'crm': a value .* the driver \(RecursionError\)$"):
+        query("SELECT CAST(repeat('[', 3000) || repeat(']', 3000) AS json) AS j")
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize(
+    ("sql", "parameters"),
+    [
+        ("SELECT %s AS a", {"x": 1}),
+        ("SELECT %(x)s AS a", [1]),
+        ("SELECT %(x)s AS a", {"y": 1}),
+        ("SELECT %s AS a, %s AS b", [1]),
+        ("SELECT 1 AS a WHERE 'x' LIKE '50% s' OR 1 = %s", [1]),
+        ("SELECT 1 AS a WHERE 'x' LIKE '50%'", {"unused": 1}),
+    ],
+)
+def test_parameters_that_do_not_fit_the_placeholders_are_an_error_of_the_query(
+    crm_on_postgres: Engine, sql: str, parameters: Any
+) -> None:
+    with pytest.raises(LeadQueryError, match=r"connection 'crm': .*(placeholder|parameter)"):
+        query(sql, parameters)
+
+
 def test_a_parameter_that_the_driver_cannot_bind_is_an_error_of_the_query(crm_on_sqlite: Engine) -> None:
     with pytest.raises(LeadQueryError, match=r"connection 'crm': a value .* the driver \(OverflowError\)$"):
         query("SELECT :number AS n", {"number": 2**70})
