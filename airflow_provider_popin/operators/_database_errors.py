@@ -15,13 +15,13 @@ _QUOTED_VALUE = re.compile(r" with text .*|(?<=JSON path error).*|(?<=bad JSON p
 _ABOUT_NAMES = ("42", "3D", "3F", "58P")
 
 
-def describe(error: SQLAlchemyError) -> str:
+def describe(error: SQLAlchemyError | ValueError) -> str:
     """Say what a database error is, with the database's text only where that cannot hold data of a row.
 
     A missing table, a syntax error or a refused connection quote the statement or the server; a failed
     conversion or a violated key quote values, and what a function or a trigger raises may say anything.
 
-    :param error: what SQLAlchemy raised.
+    :param error: what SQLAlchemy raised, or let through of the driver.
     :return: one line.
     """
     from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, ProgrammingError

@@ -81,7 +81,7 @@ class SqlWriteBack:
                 try:
                     with connection.begin():
                         connection.execute(statement, rows)
-                except SQLAlchemyError:
+                except (SQLAlchemyError, ValueError):
                     self._one_by_one(connection, statement, rows)
         except SQLAlchemyError as error:
             # Not connected, or no longer: nothing of the batch is known to be written.
@@ -97,14 +97,15 @@ class SqlWriteBack:
         from sqlalchemy.exc import DBAPIError
 
         failed: list[int] = []
-        first: SQLAlchemyError | None = None
+        first: DBAPIError | ValueError | None = None
         for index, row in enumerate(rows):
             try:
                 with connection.begin():
                     connection.execute(statement, dict(row))
-            except DBAPIError as error:
+            # A ValueError is of the driver itself: a text that is not in the database's encoding.
+            except (DBAPIError, ValueError) as error:
                 # Neither is about this row. Each one would wait for a locked SQLite file as long as this did.
-                if error.connection_invalidated or _is_locked(error.orig):
+                if isinstance(error, DBAPIError) and (error.connection_invalidated or _is_locked(error.orig)):
                     raise
                 failed.append(index)
                 first = first or error
@@ -112,7 +113,7 @@ class SqlWriteBack:
             # From None: the database's text may quote the value of a lead.
             raise self._failure(first, failed) from None
 
-    def _failure(self, error: SQLAlchemyError, failed: Sequence[int]) -> WriteBackError:
+    def _failure(self, error: SQLAlchemyError | ValueError, failed: Sequence[int]) -> WriteBackError:
         what = f"write_back_sql failed for {len(failed)} rows through connection {self._conn_id!r}"
         return WriteBackError(f"{what}: {describe(error)}", failed=failed)
 

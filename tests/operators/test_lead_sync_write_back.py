@@ -137,6 +137,19 @@ def test_a_connection_that_breaks_in_between_fails_the_rest(
     assert error.value.failed == {0, 1}
 
 
+@pytest.mark.postgres
+def test_a_value_that_the_driver_cannot_encode_does_not_hold_back_the_others(
+    leads_on_postgres: Engine,
+    write_back: Callable[[str], SqlWriteBack],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")
+    with pytest.raises(WriteBackError, match=r"1 rows .*'crm': UnicodeEncodeError$") as error:
+        write_back(UPDATE)([result("a"), result("\u540d"), result("c")])
+    assert error.value.failed == {1}
+    assert states(leads_on_postgres) == {"a": "booked", "b": "-", "c": "booked"}
+
+
 @pytest.mark.parametrize(
     "sql",
     [
