@@ -54,7 +54,10 @@ def leads_from_python(
             "For a DataFrame: its to_dict('records'), of polars its to_dicts(). "
             "For an XComArg: does the task before this one return a list, and is it upstream of this one?"
         )
-    return (row if isinstance(row, Mapping) else UnreadableRow(Unreadable.NOT_A_MAPPING) for row in rows)
+    # Copied: rows are read in chunks, and a function may fill one dict again and again.
+    return (
+        dict(row) if isinstance(row, Mapping) else UnreadableRow(Unreadable.NOT_A_MAPPING) for row in rows
+    )
 
 
 def _read_later(

@@ -123,6 +123,17 @@ class TestSources:
         assert seen == ["sync", "sync"]
         assert len(popin.bookings()) == 2
 
+    def test_a_callable_may_fill_one_mapping_again_and_again(
+        self, popin: SandboxServer, run_dag: Run
+    ) -> None:
+        def leads(context: Mapping[str, Any]) -> Iterator[Mapping[str, object]]:
+            row: dict[str, object] = {}
+            for values in ROWS:
+                row.update(values)
+                yield row
+
+        assert counts(run_dag(make_dag("sync_one_mapping", leads=leads))) == BOOKED
+
     def test_a_sequence_with_rows_that_are_no_mappings(self, popin: SandboxServer, run_dag: Run) -> None:
         run = run_dag(make_dag("sync_sequence", leads=[*ROWS, "text", None]))
         assert counts(run) == {"booked": 2, "rejected": 3}
