@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from airflow.providers.common.compat.sdk import AirflowException
 
+from airflow_provider_popin.operators._object_storage import check_place
 from airflow_provider_popin.operators.templated import argument_error
 from airflow_provider_popin.sync.source.unreadable import Unreadable, UnreadableRow
 
@@ -55,8 +56,7 @@ def check_path(path: object) -> None:
     """Refuse a path whose format or place cannot be told; touches no file.
 
     :param path: what the Dag author wrote, rendered; None where leads come from elsewhere.
-    :raises PopinInputError: no text, unknown suffix, or relative: the working directory is Airflow's, not the
-        author's.
+    :raises PopinInputError: no text, unknown suffix, or see :func:`check_place`.
     """
     if path is None:
         return
@@ -66,8 +66,7 @@ def check_path(path: object) -> None:
         raise argument_error(
             "path", f"must end in .csv, .jsonl or .ndjson, or one of them and .gz, not be {path!r}"
         )
-    if "://" not in path and not path.startswith("/"):
-        raise argument_error("path", f"must be absolute or a URL such as s3://bucket/leads.csv, not {path!r}")
+    check_place(path, field="path", example="s3://bucket/leads.csv")
 
 
 def leads_from_file(path: ObjectStoragePath) -> Generator[Mapping[str, object]]:

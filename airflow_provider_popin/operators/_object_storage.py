@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import TYPE_CHECKING
 
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 
+from airflow_provider_popin.operators.templated import argument_error
+
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import ObjectStoragePath
+
+# What comes before the path in a URL of a local file: the scheme, and the connection if it names one.
+_LOCAL_URL = re.compile(r"(?:file|local)://(?:[^/@]*@)?")
 
 
 def path_text(path: str | os.PathLike[str] | None) -> str | None:
@@ -17,6 +23,21 @@ def path_text(path: str | os.PathLike[str] | None) -> str | None:
     :param path: the argument.
     """
     return os.fspath(path) if isinstance(path, os.PathLike) else path
+
+
+def check_place(path: str, *, field: str, example: str) -> None:
+    """Refuse a path that would depend on a task's working directory, or that no file can have.
+
+    :param path: the argument, rendered.
+    :param field: its name, for the message.
+    :param example: of a URL, for the message.
+    :raises PopinInputError: neither absolute nor a URL, or it has a character that no path has.
+    """
+    local = _LOCAL_URL.sub("", path, count=1)
+    if "://" not in local and not local.startswith("/"):
+        raise argument_error(field, f"must be absolute or a URL such as {example}, not {path!r}")
+    if "\0" in path or any("\ud800" <= char <= "\udfff" for char in path):
+        raise argument_error(field, f"must be text that can be a path, not {path!r}")
 
 
 def object_path(path: str, conn_id: str | None, *, field: str) -> ObjectStoragePath:

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from airflow_provider_popin.operators._object_storage import cannot_write
-from airflow_provider_popin.operators.templated import argument_error, optional_text
+from airflow_provider_popin.operators._object_storage import cannot_write, check_place
+from airflow_provider_popin.operators.templated import optional_text
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import ObjectStoragePath
@@ -28,13 +28,11 @@ def check_folder(value: object) -> str | None:
 
     :param value: ``results_path``, rendered.
     :return: the folder; None if there is none.
-    :raises PopinInputError: neither absolute nor a URL.
+    :raises PopinInputError: see :func:`check_place`.
     """
     folder = optional_text(value, "results_path")
-    if folder is not None and "://" not in folder and not folder.startswith("/"):
-        raise argument_error(
-            "results_path", f"must be absolute or a URL such as s3://bucket/folder, not {folder!r}"
-        )
+    if folder is not None:
+        check_place(folder, field="results_path", example="s3://bucket/folder")
     return folder
 
 

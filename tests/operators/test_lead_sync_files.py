@@ -246,11 +246,33 @@ class TestFiles:
             tracemalloc.stop()
         assert peak < 8 * 1024 * 1024
 
-    @pytest.mark.parametrize("path", ["/a/b.csv", "s3://bucket/b.JSONL", "file:///b.ndjson.gz"])
+    @pytest.mark.parametrize(
+        "path",
+        [
+            "/a/b.csv",
+            "s3://bucket/b.JSONL",
+            "file:///b.ndjson.gz",
+            "file://disk@/b.csv",
+            "s3://disk@bucket/b.csv",
+        ],
+    )
     def test_accepted_paths(self, path: str) -> None:
         check_path(path)
 
-    @pytest.mark.parametrize("path", ["/a/b.xlsx", "/a/b", "s3://bucket/b.gz", "leads.csv", "./leads.csv"])
+    @pytest.mark.parametrize(
+        "path",
+        [
+            "/a/b.xlsx",
+            "/a/b",
+            "s3://bucket/b.gz",
+            "leads.csv",
+            "./leads.csv",
+            "file://leads.csv",
+            "file://disk@data/leads.csv",
+            "/a\0/leads.csv",
+            "/a\ud800/leads.csv",
+        ],
+    )
     def test_refused_paths(self, path: str) -> None:
         with pytest.raises(PopinInputError, match="path: must "):
             check_path(path)

@@ -166,6 +166,11 @@ class TestNames:
         with pytest.raises(PopinInputError, match=r"results_path: must be absolute or a URL .* not 'out'"):
             check_folder("out")
 
+    @pytest.mark.parametrize("folder", ["file://out", "/data\0/out", "/data/\ud800"])
+    def test_a_folder_that_is_none_is_refused(self, folder: str) -> None:
+        with pytest.raises(PopinInputError, match="results_path: must be"):
+            check_folder(folder)
+
     @pytest.mark.parametrize("folder", ["/data/out", "s3://bucket/out", " /data/out\n"])
     def test_a_folder(self, folder: str) -> None:
         assert check_folder(folder) == folder.strip()
