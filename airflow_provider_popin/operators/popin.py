@@ -313,9 +313,12 @@ class PopinScheduleOperator(TextTemplates, BaseOperator):
 
     def _wish(self) -> Wish:
         from airflow_provider_popin.client.leads import clean_agent, clean_native
+        from airflow_provider_popin.sync.source.cells import clean_customer_id
 
+        customer_id = clean_customer_id(required_text(self.customer_id, "customer_id"))
+        assert customer_id is not None
         return Wish(
-            customer_id=required_text(self.customer_id, "customer_id"),
+            customer_id=customer_id,
             time=required_time(self.time, "time"),
             agent=clean_agent(given(self.agent)),
             native=clean_native(given(self.native)),

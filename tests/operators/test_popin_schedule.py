@@ -100,6 +100,8 @@ def test_capture_and_booking_are_chained_by_output(
         ({"time": "{{ none }}"}, "(missing)"),
         ({"time": 5}, "(not_time)"),
         ({"customer_id": "{{ none }}"}, "argument 'customer_id': "),
+        ({"customer_id": "x" * 256}, "argument 'customer_id': "),
+        ({"customer_id": "Mz\0E1"}, "argument 'customer_id': "),
         ({"agent": "x"}, "argument 'agent': "),
         ({"native": "perhaps"}, "argument 'native': "),
         ({"url": "javascript:alert(1)"}, "argument 'url': "),
