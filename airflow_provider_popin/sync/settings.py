@@ -18,6 +18,8 @@ from airflow_provider_popin.sync.source.watermark_settings import WatermarkSetti
 
 STEPS = (("capture", "schedule"), ("capture",), ("schedule",))
 ON_IN_DOUBT = ("hold", "resend")
+# Far beyond, now and the notice together would be no date any more.
+_LONGEST_NOTICE = timedelta(days=3653)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +74,7 @@ class SyncSettings:
         _check(isinstance(steps, list | tuple) and tuple(steps) in STEPS, "steps", f"must be one of {STEPS}")
         _check(self.on_in_doubt in ON_IN_DOUBT, "on_in_doubt", f"must be one of {ON_IN_DOUBT}")
         _check(isinstance(self.min_notice, timedelta), "min_notice", "must be a timedelta")
-        _check(self.min_notice >= timedelta(0), "min_notice", "must not be negative")
+        _check(timedelta(0) <= self.min_notice <= _LONGEST_NOTICE, "min_notice", "must be from 0 to 10 years")
         _check(_is_share(self.max_rejected_ratio), "max_rejected_ratio", "must be a number from 0 to 1")
         # As the connection's are: when the Dag is parsed, no connection is there to say no.
         for name, find in (("requests_per_second", rate_problem), ("max_concurrency", concurrency_problem)):

@@ -41,7 +41,7 @@ def test_steps(steps: Any, captures: bool, books: bool) -> None:
         *(("source", value) for value in ("", " ", " crm", "crm\n", "c\0rm", "c" * 256, "{{ x }}", None, 7)),
         *(("steps", value) for value in ((), ("schedule", "capture"), ("book",), "capture", None)),
         *(("on_in_doubt", value) for value in ("book", None, "")),
-        *(("min_notice", value) for value in (timedelta(seconds=-1), 30, None)),
+        *(("min_notice", value) for value in (timedelta(seconds=-1), timedelta.max, 30, None)),
         *(("max_rejected_ratio", value) for value in (-0.1, 1.1, "0.2", None, True, float("nan"))),
         *(
             ("requests_per_second", value)
