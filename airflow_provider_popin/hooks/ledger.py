@@ -46,7 +46,7 @@ def sql_engine(conn_id: str) -> Engine:
 
     :param conn_id: id of a connection whose hook is a ``DbApiHook``.
     :raises PopinConfigError: the connection is of no SQL database, its SQLite path is ambiguous, or its host
-        cannot be one.
+        or extras cannot be used.
     """
     from airflow.providers.common.sql.hooks.sql import DbApiHook
 
@@ -65,6 +65,8 @@ def sql_engine(conn_id: str) -> Engine:
         raise _config_error(conn_id, "host", "must be a path without %, ? and #")
     if connection.conn_type == "postgres" and not _may_be_hosts(connection.host or ""):
         raise _config_error(conn_id, "host", "is no host name: between its dots must be 1 to 63 characters")
+    if not isinstance(connection.extra_dejson, dict):
+        raise _config_error(conn_id, "extra", "must be a JSON object")
     kwargs: dict[str, object] = {"future": True, "hide_parameters": True}
     if connection.conn_type == "postgres" and connection.extra_dejson:
         if connection.extra_dejson.get("cursor"):
@@ -75,7 +77,11 @@ def sql_engine(conn_id: str) -> Engine:
         kwargs["creator"] = hook.get_conn
     elif connection.conn_type == "postgres":
         kwargs["connect_args"] = {"connect_timeout": CONNECT_SECONDS}
-    engine: Engine = hook.get_sqlalchemy_engine(engine_kwargs=kwargs)
+    try:
+        engine: Engine = hook.get_sqlalchemy_engine(engine_kwargs=kwargs)
+    except ValueError as error:
+        # Of Airflow's hook or of SQLAlchemy: a scheme that is none, a number that is text.
+        raise _config_error(conn_id, "extra", "has a value that the database's driver cannot take") from error
     return engine
 
 

@@ -76,6 +76,25 @@ def test_a_connection_that_is_no_database_is_refused(
     assert said in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("conn_type", "extra"),
+    [
+        ("sqlite", {"timeout": "soon"}),
+        ("sqlite", ["timeout"]),
+        ("postgres", {"sqlalchemy_scheme": "oracle"}),
+        ("postgres", ["sslmode"]),
+    ],
+)
+def test_extras_that_cannot_be_used_are_named(
+    set_connection: Callable[..., None], tmp_path: Path, conn_type: str, extra: object
+) -> None:
+    set_connection("ledger", conn_type=conn_type, host=str(tmp_path / "ledger.db"), extra=extra)
+
+    with pytest.raises(PopinConfigError) as caught:
+        sql_engine("ledger")
+    assert (caught.value.conn_id, caught.value.field) == ("ledger", "extra")
+
+
 def test_both_versions_of_sqlalchemy_behave_alike_and_errors_show_no_values(
     tmp_path: Path, set_connection: Callable[..., None]
 ) -> None:
