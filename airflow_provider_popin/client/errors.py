@@ -29,7 +29,7 @@ class PopinError(Exception):
     :param method: HTTP method of the request, if there was one
     :param path: path of the request below ``/api/v1``
 
-    ``conn_id`` is the Airflow connection that the reason names, if it names one.
+    ``conn_id`` is the Airflow connection that was used, once it is named.
     """
 
     def __init__(
@@ -53,18 +53,17 @@ class PopinError(Exception):
         self.conn_id: str | None = None
 
     def name_connection(self, conn_id: str) -> None:
-        """Put the connection in front of the reason, unless one is named already.
+        """Say which connection was used, unless one is named already.
 
         :param conn_id: its id.
         """
-        if self.conn_id is None:
-            self.conn_id = conn_id
-            self.reason = f"connection {conn_id!r}: {self.reason}"
+        self.conn_id = self.conn_id or conn_id
 
     def __str__(self) -> str:
         request = f"{self.method} {self.path}: " if self.method and self.path else ""
+        where = f"connection {self.conn_id!r}: " if self.conn_id else ""
         status = f" (HTTP {self.status})" if self.status is not None else ""
-        return f"{request}{self.reason}{status}"
+        return f"{request}{where}{self.reason}{status}"
 
 
 class PopinConfigError(PopinError):
@@ -79,13 +78,6 @@ class PopinConfigError(PopinError):
         super().__init__(reason)
         self.conn_id = conn_id
         self.field = field
-
-    def name_connection(self, conn_id: str) -> None:
-        """Name the connection, unless one is named already.
-
-        :param conn_id: its id.
-        """
-        self.conn_id = self.conn_id or conn_id
 
     def __str__(self) -> str:
         where = f"connection {self.conn_id!r}, " if self.conn_id else ""
@@ -105,13 +97,6 @@ class PopinInputError(PopinError, ValueError):
         super().__init__(reason)
         self.code = code
         self.field = field
-
-    def name_connection(self, conn_id: str) -> None:
-        """Say which connection the argument was used with, unless one is named already; it is not to blame.
-
-        :param conn_id: its id.
-        """
-        self.conn_id = self.conn_id or conn_id
 
     def __str__(self) -> str:
         where = f"{self.field}: " if self.field else ""

@@ -171,6 +171,7 @@ def test_errors_name_the_connection_once(
         call(hook)
 
     assert said in str(caught.value)
+    assert "popin_default" not in caught.value.reason
     assert str(task_error(caught.value, conn_id="popin_default")).count("popin_default") == 1
     assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
 
