@@ -98,7 +98,7 @@ def _instant(value: object) -> float | None:
             value = int(value)
         else:
             value = _iso_instant(value)
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if not isinstance(value, int | float):
         return None
     for seconds in (value, value / 1000):
         if _EARLIEST <= seconds < _LATEST:

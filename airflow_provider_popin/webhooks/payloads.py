@@ -64,20 +64,14 @@ _HARMLESS: Mapping[str, Callable[[object], bool]] = {
 }
 
 
-def redact_payload(payload: Mapping[str, object]) -> dict[str, object]:
-    """Redact a decoded JSON object; its shape stays, down to :data:`MAX_DEPTH` and :data:`MAX_VALUES`.
-
-    :param payload: what ``json.loads`` returns, with text keys.
-    """
-    return _Redaction().mapping(payload, 0, of_person=False)
-
-
 def redact_webhook(payload: Mapping[str, object]) -> dict[str, object]:
-    """Redact a whole webhook: as :func:`redact_payload`, and its ``event`` keeps a name like Popin's.
+    """Redact a decoded webhook; its shape stays, down to :data:`MAX_DEPTH` and :data:`MAX_VALUES`.
+
+    Its ``event`` keeps a name like Popin's, see :func:`safe_event_name`.
 
     :param payload: what ``json.loads`` returns, with text keys.
     """
-    told = redact_payload(payload)
+    told = _Redaction().mapping(payload, 0, of_person=False)
     if isinstance(name := payload.get("event"), str) and "event" in told:
         told["event"] = safe_event_name(name)
     return told

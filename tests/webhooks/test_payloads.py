@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from airflow_provider_popin.webhooks.payloads import (
     MAX_VALUES,
-    redact_payload,
     redact_webhook,
     safe_event_name,
 )
@@ -41,7 +40,7 @@ PHONE = "7000012345"
     ],
 )
 def test_what_is_kept(key: str, value: object) -> None:
-    assert redact_payload({key: value}) == {key: value}
+    assert redact_webhook({key: value}) == {key: value}
 
 
 @pytest.mark.parametrize(
@@ -73,7 +72,7 @@ def test_what_is_kept(key: str, value: object) -> None:
     ],
 )
 def test_what_is_hidden(key: str, value: object) -> None:
-    (told,) = redact_payload({key: value}).values()
+    (told,) = redact_webhook({key: value}).values()
     assert "***" in str(told)
     assert not any(char.isdigit() for char in str(told))
 
@@ -85,7 +84,7 @@ def test_what_is_hidden(key: str, value: object) -> None:
 @pytest.mark.parametrize("value", ["booked", "Call", ["busy"], {"first": "free", "more": [{"x": "code"}]}])
 def test_no_text_of_a_person_is_kept(key: str, value: object) -> None:
     """Anybody may be named like an ordinary word."""
-    told = str(redact_payload({key: value}))
+    told = str(redact_webhook({key: value}))
     assert "***" in told
     assert not any(word in told for word in ("booked", "Call", "busy", "free", "code"))
 
@@ -102,33 +101,33 @@ def test_an_event_is_named_at_the_top_only() -> None:
 
 def test_the_shape_stays() -> None:
     payload = {"meta": {"a": {"b": ["Zelrath", {"c": "Ostrek"}, 1]}, "ok": True}}
-    assert redact_payload(payload) == {"meta": {"a": {"b": ["***", {"c": "***"}, "***"]}, "ok": True}}
+    assert redact_webhook(payload) == {"meta": {"a": {"b": ["***", {"c": "***"}, "***"]}, "ok": True}}
 
 
 @pytest.mark.parametrize(
     "key", [PHONE, "quorvex@example.com", "Quorvex Zelrath", "", "x" * 49, "\x00", "a1b2c3d4"]
 )
 def test_a_key_that_looks_personal_is_hidden(key: str) -> None:
-    assert redact_payload({key: True}) == {"***": True}
+    assert redact_webhook({key: True}) == {"***": True}
 
 
 def test_hidden_keys_stay_apart() -> None:
-    told = redact_payload({PHONE: 1, "7000012346": 2, "7000012347": 3, "kept": 4})
+    told = redact_webhook({PHONE: 1, "7000012346": 2, "7000012347": 3, "kept": 4})
     assert told == {"***": 1, "***2": 2, "***3": 3, "kept": 4}
 
 
 def test_digits_in_a_list_are_hidden_one_by_one() -> None:
-    assert redact_payload({"digits": [7, 0, 0, 0, 0, 1, 2]}) == {"digits": ["***"] * 7}
+    assert redact_webhook({"digits": [7, 0, 0, 0, 0, 1, 2]}) == {"digits": ["***"] * 7}
 
 
 def test_depth_and_size_are_bounded() -> None:
     deep: object = "end"
     for _ in range(100):
         deep = {"next": deep}
-    assert json.dumps(redact_payload({"meta": deep})).count("next") < 10
-    wide = redact_payload({f"k{'abcdefghij'[n % 10]}": [n] * 900 for n in range(10)})
+    assert json.dumps(redact_webhook({"meta": deep})).count("next") < 10
+    wide = redact_webhook({f"k{'abcdefghij'[n % 10]}": [n] * 900 for n in range(10)})
     assert len(json.dumps(wide)) < 10 * MAX_VALUES
-    many = redact_payload({"k" + "x" * n: True for n in range(48)} | {"list": [True] * 5_000})
+    many = redact_webhook({"k" + "x" * n: True for n in range(48)} | {"list": [True] * 5_000})
     assert len(json.dumps(many)) < 20 * MAX_VALUES
 
 
@@ -163,6 +162,6 @@ PERSONAL = st.sampled_from(
     st.sampled_from(["rating", "timestamp", "event", "meta", "call_duration", "remark", "scheduled_time"]),
 )
 def test_nobody_is_found_in_anything(value: object, key: str) -> None:
-    told = json.dumps(redact_payload({key: value}))
+    told = json.dumps(redact_webhook({key: value}))
     people = ["7000012345", "Quorvex Zelrath", "quorvex.zelrath@example.com"]
     assert_no_personal_data(told, people)
