@@ -230,11 +230,8 @@ def process_webhooks(arguments: argparse.Namespace) -> Outcome:
 
     :param arguments: ``ledger_conn_id``.
     """
-    count = 0
     with _ledger(arguments) as ledger:
-        while (done := process_waiting(ledger)).still_waiting:
-            count += done.count
-    return Outcome([{"processed": count + done.count}])
+        return Outcome([{"processed": process_waiting(ledger).count}])
 
 
 def list_alarms(arguments: argparse.Namespace) -> Outcome:

@@ -101,7 +101,6 @@ class PopinOutcomesOperator(BaseOperator):
             engine = sql_engine(self.write_back_conn_id)
             tell = SqlWriteBack(engine, sql=self.write_back_sql, conn_id=self.write_back_conn_id)
             stack.callback(tell.close)
-            while (done := process_waiting(ledger)).still_waiting and done.count:
-                self.log.debug("Events processed: %s", done.count)
+            process_waiting(ledger)
             run = run_identity(ti)
             return tell_outcomes(ledger, source=self.source, task=run.task, run=run.dag_run, tell=tell)

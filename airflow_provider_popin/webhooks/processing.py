@@ -85,26 +85,26 @@ class _Done:
     record: Record | None = None
 
 
-def process_waiting(ledger: Ledger, *, limit: int = 500) -> Processed:
+def process_waiting(ledger: Ledger, *, limit: int | None = None) -> Processed:
     """Process events that were received. Idempotent, resumable after a crash, safe from several processes.
 
     An event of a customer whom the ledger does not know (yet) is looked at again for some minutes.
 
     :param ledger: with the events.
-    :param limit: at most so many, in transactions of :data:`BATCH`.
+    :param limit: at most so many, in transactions of :data:`BATCH`; None for all that are due.
     :raises LedgerError: the database did not answer; what was committed stays.
     """
     with ledger.read() as connection:
         if not _is_any_due(connection):
             return Processed(0, still_waiting=False)
     count = 0
-    while count < limit:
+    while True:
+        most = BATCH if limit is None else min(BATCH, limit - count)
         with ledger.write() as connection:
-            done = process_batch(connection, ledger, limit=min(BATCH, limit - count))
+            done = process_batch(connection, ledger, limit=most)
         count += done.count
-        if not done.still_waiting:
-            return Processed(count, still_waiting=False)
-    return Processed(count, still_waiting=True)
+        if not done.still_waiting or count == limit:
+            return Processed(count, done.still_waiting)
 
 
 def process_batch(connection: Connection, ledger: Ledger, *, limit: int = BATCH) -> Processed:

@@ -83,9 +83,7 @@ class PostOffice:
     def process(self) -> None:
         """Process what is stored."""
         assert self._world is not None
-        ledger = self._world.open_ledger()
-        while process_waiting(ledger).still_waiting:
-            pass
+        process_waiting(self._world.open_ledger())
 
     def _take(self, arrived: Arrived) -> int:
         assert self._world is not None

@@ -327,6 +327,12 @@ class TestManyAndAtOnce:
         assert process_waiting(ledger, limit=5) == Processed(5, still_waiting=True)
         assert process_waiting(ledger, limit=5) == Processed(3, still_waiting=False)
 
+    def test_without_a_limit_all_are_processed(self, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(processing, "BATCH", 3)
+        customer_lead(ledger, "booked")
+        deliver(ledger, *(body("popin_call_rated", rating=number) for number in range(9)))
+        assert process_waiting(ledger) == Processed(9, still_waiting=False)
+
     def test_several_events_of_one_lead_in_one_batch(self, ledger: Ledger) -> None:
         key = customer_lead(ledger, "in_doubt")
         deliver(
