@@ -136,8 +136,6 @@ def clear(shown: Shown, sent: Sent, source: Text, lead_id: Text, generation: int
     :param generation: of the lead.
     """
     lead, why = _lead(shown, source, lead_id, generation), _why(sent)
-    if lead.version != _seen(sent):
-        raise RefusedError(_GONE, 409)
     if not why:
         context = {"lead": lead, "problem": "Say what you did about it."}
         return render(shown.request, "clear.html", context, status=422)
