@@ -72,7 +72,7 @@ def redact_webhook(payload: Mapping[str, object]) -> dict[str, object]:
     :param payload: what ``json.loads`` returns, with text keys.
     """
     told = _Redaction().mapping(payload, 0, of_person=False)
-    if isinstance(name := payload.get("event"), str) and "event" in told:
+    if isinstance(name := payload.get("event"), str):
         told["event"] = safe_event_name(name)
     return told
 

@@ -129,6 +129,9 @@ def test_depth_and_size_are_bounded() -> None:
     assert len(json.dumps(wide)) < 10 * MAX_VALUES
     many = redact_webhook({"k" + "x" * n: True for n in range(48)} | {"list": [True] * 5_000})
     assert len(json.dumps(many)) < 20 * MAX_VALUES
+    assert str(many["list"]).endswith("True, 'too much']")
+    cut = redact_webhook({f"k{'x' * n}{'y' * m}": True for n in range(22) for m in range(22)})
+    assert list(cut)[MAX_VALUES:] == ["***"]
 
 
 @pytest.mark.parametrize(
