@@ -14,6 +14,7 @@ from airflow_provider_popin.sandbox.server import SandboxServer
 from airflow_provider_popin.triggers import _cursor, _looks
 from airflow_provider_popin.triggers._told_slots import ToldSlots
 from airflow_provider_popin.triggers.slots_open import PopinSlotsOpenTrigger
+from tests.conftest import API_KEY, SELLER_TOKEN
 from tests.triggers.watching import PAUSE_SECONDS, Watching, make_trigger, slot_texts
 
 TEN = slot_texts(*range(0, 150, 15))
@@ -113,10 +114,11 @@ async def test_without_a_store_a_restart_tells_once_more(sandbox: SandboxServer)
 
 
 async def test_triggers_of_one_asset_keep_cursors_of_their_own(
-    sandbox: SandboxServer, store: FailingStore
+    sandbox: SandboxServer, store: FailingStore, set_connection: Callable[..., None]
 ) -> None:
     sandbox.reset(slots=TEN)
-    for arguments in ({}, {"hours": "10:00-11:00"}, {"min_slots": 2}):
+    set_connection("also", conn_type="popin", host=sandbox.url, login=SELLER_TOKEN, password=API_KEY)
+    for arguments in ({}, {"hours": "10:00-11:00"}, {"min_slots": 2}, {"popin_conn_id": "also"}):
         async with Watching(sandbox, events(store, **arguments)) as watching:
             await watching.looked(2)
             assert len(watching.told) == 1
@@ -124,7 +126,7 @@ async def test_triggers_of_one_asset_keep_cursors_of_their_own(
     async with Watching(sandbox, events(store, max_slots=3)) as watching:
         await watching.looked(2)
         assert watching.told == []
-    assert len(store.values) == 3
+    assert len(store.values) == 4
     assert all(len(key) <= 512 for key in store.values)
 
 
@@ -151,6 +153,10 @@ async def test_a_store_that_refuses_costs_one_warning_and_no_event(
         await watching.looked(2)
         # It is written as soon as it can be, though nothing was told meanwhile.
         assert store.writes == 1
+        store.writing = error
+        sandbox.reset(slots=TEN[:5])
+        await watching.looked(2)
+        assert len(warnings()) == 2
 
 
 async def test_a_store_that_cannot_be_read_for_a_moment_is_waited_for(
@@ -168,6 +174,9 @@ async def test_a_store_that_cannot_be_read_for_a_moment_is_waited_for(
     assert told is not None
     assert len(told.told) == 3
     assert len(warnings()) == 1
+    store.writing = RuntimeError("database is restarting again")
+    await cursor.advance(ToldSlots())
+    assert len(warnings()) == 2
 
 
 async def test_a_store_that_cannot_be_read_at_all_is_done_without(

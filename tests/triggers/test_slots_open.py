@@ -202,6 +202,13 @@ async def test_a_wait_that_popin_asks_for_is_kept_within_the_limit(
     assert watch.pause == _looks.LONGEST_PAUSE_SECONDS
 
 
+async def test_what_fails_is_not_looked_at_more_often_than_what_works(sandbox: SandboxServer) -> None:
+    sandbox.set_faults("slots:401")
+    watch = _looks._Watch("popin_default", 86_400.0)
+    assert await watch.look() is None
+    assert watch.pause == 86_400
+
+
 async def test_a_thousand_failures_are_no_problem(
     set_connection: SetConnection, monkeypatch: pytest.MonkeyPatch
 ) -> None:

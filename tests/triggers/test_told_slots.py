@@ -121,6 +121,18 @@ def test_no_more_than_the_soonest_are_looked_at() -> None:
     assert look(cursor, many[1:], minute=2)[0] == [f"+{MOST_SLOTS + 1}h"]
 
 
+def test_more_open_slots_than_are_looked_at_are_enough() -> None:
+    assert look(ToldSlots(), slots(*range(1, MOST_SLOTS + 2)), least=MOST_SLOTS + 1)[0] != []
+
+
+def test_what_was_told_long_ago_is_kept_as_told_an_hour_ago() -> None:
+    """Else a cursor of slots that are too few to be told of would grow, a minute for each slot."""
+    _, cursor = look(ToldSlots(), slots(20, 21))
+    _, cursor = look(cursor, slots(20, 21, 22), minute=30)
+    _, cursor = look(cursor, slots(20, 22), minute=600, least=3)
+    assert len(set(cursor.told.values())) == 1
+
+
 def test_the_largest_cursor_fits_into_the_store() -> None:
     # Slots all over the calendar, each told at a minute of its own as far as there are such.
     spread = 4_190_000_000 // MOST_SLOTS

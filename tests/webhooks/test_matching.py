@@ -98,6 +98,8 @@ class TestScheduled:
         assert match_scheduled([waiting], LOCAL, ZONE).slot_start == SLOT
         sibling = one("booked", SLOT - HOUR, id=2, generation=0)
         assert match_scheduled([waiting, sibling], LOCAL, "UTC").slot_start == SLOT
+        older = one("booked", SLOT - HOUR, id=3, generation=-1, zone="UTC")
+        assert match_scheduled([older, waiting, sibling], LOCAL, None).slot_start == SLOT
         assert match_scheduled([waiting], LOCAL, None) == Match(waiting.record, "", None, None)
 
 
