@@ -168,9 +168,16 @@ def test_an_edited_ledger_connection_counts_at_once(
     assert "L-doubt" not in shown(site, status=200)
 
 
-def test_ledgers_are_closed(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ledgers, "_KEPT_OPEN", 0)
+def test_ledgers_are_closed(site: Site, set_connection: SetConnection, second: Path) -> None:
     kept = ledgers.Ledgers()
-    assert kept.open(CONN_ID).account == "shop"
+    opened = kept.open(CONN_ID)
+    assert opened.account == "shop"
+    assert kept.open(CONN_ID).ledger is opened.ledger
+    first_pool = opened.ledger.engine.pool
+    set_connection(LEDGER_CONN_ID, conn_type="sqlite", host=str(second))
+    reopened = kept.open(CONN_ID)
+    assert opened.ledger.engine.pool is not first_pool
+    second_pool = reopened.ledger.engine.pool
     kept.close()
+    assert reopened.ledger.engine.pool is not second_pool
     kept.close()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import threading
-from collections import OrderedDict
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -27,8 +26,6 @@ from airflow_provider_popin.plugins.connections import (
 )
 from airflow_provider_popin.sync.errors import LedgerError, LedgerUnreachableError
 from airflow_provider_popin.sync.ledger.ledger import Ledger
-
-_KEPT_OPEN = 16
 
 _log = logging.getLogger(__name__)
 
@@ -85,7 +82,8 @@ class Ledgers:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._open: OrderedDict[tuple[str, str], Ledger] = OrderedDict()
+        # By connection: the digest of its address, and the ledger there.
+        self._open: dict[str, tuple[str, Ledger]] = {}
 
     def open(self, conn_id: str) -> OpenLedger:
         """Return the ledger of a Popin connection; create none.
@@ -115,9 +113,9 @@ class Ledgers:
     def close(self) -> None:
         """Close every database connection."""
         with self._lock:
-            ledgers = list(self._open.values())
+            opened = list(self._open.values())
             self._open.clear()
-        for ledger in ledgers:
+        for _, ledger in opened:
             ledger.engine.dispose()
 
     def _ledger(self, conn_id: str) -> Ledger:
@@ -126,8 +124,8 @@ class Ledgers:
             # Whoever edits the connection wants the page to follow.
             address = hashlib.sha256(repr(connection.get_uri()).encode()).hexdigest()
             with self._lock:
-                known = self._open.get((conn_id, address))
-            return known or self._find(conn_id, address)
+                known_address, known = self._open.get(conn_id, ("", None))
+            return known if known and known_address == address else self._find(conn_id, address)
         except AirflowNotFoundException:
             raise TroubleError(
                 f"There is no connection {conn_id}",
@@ -148,13 +146,10 @@ class Ledgers:
                 new=True,
             )
         with self._lock:
-            outdated = [key for key in self._open if key[0] == conn_id]
-            dropped = [self._open.pop(key) for key in outdated]
-            self._open[conn_id, address] = ledger
-            while len(self._open) > _KEPT_OPEN:
-                dropped.append(self._open.popitem(last=False)[1])
-        for old in dropped:
-            old.engine.dispose()
+            _, outdated = self._open.get(conn_id, ("", None))
+            self._open[conn_id] = address, ledger
+        if outdated:
+            outdated.engine.dispose()
         return ledger
 
 
