@@ -161,7 +161,7 @@ def _checked_text(text: str, drop_extension: bool) -> str:
 
 def _is_several(text: str) -> bool:
     """Whether the text is more than one phone number."""
-    if text.count("+") > 1 and len(re.findall(r"\+[\s(]*[0-9]", text)) > 1:
+    if len(re.findall(r"\+[\s(]*[0-9]", text)) > 1:
         return True
     listed = [_digit_count(part) for part in re.split(r"[,;|\\\\]", text)]
     if sum(count >= 6 for count in listed) > 1:

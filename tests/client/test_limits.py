@@ -119,6 +119,23 @@ def test_429_pauses_halves_and_recovers() -> None:
     assert 19 <= len(permits(limiter, clock, 1)) <= 21
 
 
+def test_the_rate_is_half_after_a_pause_of_any_length() -> None:
+    clock = Clock()
+    limiter = RateLimiter(20, clock=clock)
+    limiter.penalize(120)
+    clock.now += 120
+    assert 9 <= len(permits(limiter, clock, 1)) <= 11
+
+
+def test_429s_of_one_moment_are_one_event() -> None:
+    clock = Clock()
+    limiter = RateLimiter(20, clock=clock)
+    for _ in range(3):
+        limiter.penalize(0)
+        clock.now += 0.3
+    assert 9 <= len(permits(limiter, clock, 1)) <= 11
+
+
 def test_429_again_and_again_leaves_a_trickle() -> None:
     clock = Clock()
     limiter = RateLimiter(16, clock=clock)

@@ -423,6 +423,14 @@ class TestRejections:
     def test_no_reason(self, message: object) -> None:
         assert outcome_of(Endpoint.CAPTURE, reply(422, {"message": message})).reason == "no_reason_given"
 
+    def test_hidden_fields_are_one_and_only_the_first_are_told(self) -> None:
+        errors = {"Asha": "required", "Ravi": ["invalid"]} | {f"line {n}": "missing" for n in range(40)}
+        outcome = outcome_of(Endpoint.CAPTURE, reply(422, {"errors": errors}))
+        assert outcome.field_errors["***"][:2] == ("required", "invalid")
+        assert sum(map(len, outcome.field_errors.values())) == 20
+        texts = outcome_of(Endpoint.CAPTURE, reply(422, {"errors": {"name": ["too long"] * 40}}))
+        assert len(texts.field_errors["name"]) == 20
+
     def test_echoed_people_are_hidden(self) -> None:
         body = {
             "message": "Asha Example asha@example.com +91 98765-00001 is blocked",

@@ -245,6 +245,18 @@ def test_unknown_extras_are_named_in_a_warning_without_their_values(
     assert "4711" not in said
 
 
+async def test_a_hook_that_reads_its_connection_every_minute_warns_once(
+    read: Any, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    read({"extra": {"max_concurency": "4711"}})
+    hook = PopinHook(popin_conn_id="shop")
+    await hook.get_async_config()
+    assert "max_concurency" in caplog.text + capfd.readouterr().out
+    caplog.clear()
+    await hook.get_async_config()
+    assert "max_concurency" not in caplog.text + capfd.readouterr().out
+
+
 def test_no_repr_shows_a_secret(read: Any) -> None:
     settings = read({"extra": {"webhook_key": "webhook-key-3f21"}})
 

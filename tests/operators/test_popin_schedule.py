@@ -10,8 +10,9 @@ import pytest
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS
 
 from airflow_provider_popin.client.errors import PopinRejectedError
-from airflow_provider_popin.client.models import Slot
+from airflow_provider_popin.client.models import ScheduledCall, Slot
 from airflow_provider_popin.hooks.popin import PopinHook
+from airflow_provider_popin.operators.booking import Booked, Wish
 from airflow_provider_popin.operators.failures import task_error
 from airflow_provider_popin.operators.popin import PopinCaptureOperator, PopinScheduleOperator
 from tests.airflow_runs import states, xcom
@@ -179,6 +180,24 @@ def test_a_booking_for_another_time_is_a_failure_that_says_both_times(
     text = output(capfd, caplog)
     assert "is booked, but Popin confirmed" in text
     assert slot.time in text
+
+
+@pytest.mark.parametrize(
+    ("time", "timezone", "other"),
+    [
+        ("Thu, Sep 25 | 03:15 PM", None, None),
+        ("Thu, Sep 25 | 11:45 AM", "Europe/Berlin", None),
+        ("Thu, Sep 25 | 03:15 PM", "Europe/Berlin", "'Thu, Sep 25 | 03:15 PM' (Europe/Berlin)"),
+        ("soon", None, None),
+    ],
+)
+def test_a_confirmed_time_is_read_in_its_own_timezone(
+    time: str, timezone: str | None, other: str | None
+) -> None:
+    slot = Slot(datetime(2025, 9, 25, 9, 45, tzinfo=UTC), "Thu, 25 Sep 2025 03:15 PM")
+    wish = Wish(customer_id="MzE1", time=slot.time, agent=None, native=None, url=None)
+    call = ScheduledCall(time=time, timezone=timezone, incomplete=timezone is None)
+    assert Booked(wish, slot, "Asia/Kolkata", call).other_time == other
 
 
 def test_a_confirmation_that_lacks_parts_is_a_booking_with_a_warning(
