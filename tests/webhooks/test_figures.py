@@ -78,6 +78,7 @@ class TestFunnel:
 
     def test_of_a_period_and_a_source(self, busy: Ledger) -> None:
         assert len(figures.funnel(busy, since=FIRST + DAY)) == 1
+        assert [day.read for day in figures.funnel(busy, since=FIRST + 4)] == [6, 4]
         assert figures.funnel(busy, since=0, source="other") == []
 
     def test_it_counts_what_the_ledger_holds(self, busy: Ledger) -> None:
@@ -97,11 +98,16 @@ def test_rejections_by_code(busy: Ledger) -> None:
 
 def test_seats_by_slot(busy: Ledger) -> None:
     lead_in(busy, "booked", "C1", slot=SLOT + 900)
+    with busy.write() as connection:
+        planned = schema.leads.update().where(schema.leads.c.booking_state == "planned")
+        connection.execute(planned.values(slot_timezone=None))
     assert figures.utilisation(busy, account=ACCOUNT, since=0, until=2**40) == [
         SlotUse(slot_start=SLOT, timezone=ZONE, booked=4, in_doubt=2, planned=1),
         SlotUse(slot_start=SLOT + 900, timezone=ZONE, booked=1, in_doubt=0, planned=0),
     ]
     assert len(figures.utilisation(busy, account=ACCOUNT, since=SLOT, until=SLOT + 900)) == 1
+    assert figures.utilisation(busy, account=ACCOUNT, since=SLOT + 0.5, until=SLOT + 900) == []
+    assert len(figures.utilisation(busy, account=ACCOUNT, since=SLOT, until=SLOT + 900.5)) == 2
     assert figures.utilisation(busy, account="other", since=SLOT, until=SLOT + 900) == []
 
 
