@@ -1,4 +1,4 @@
-"""Databases for the operators' tests."""
+"""Databases, a customer and a slot for the operators' tests."""
 
 from __future__ import annotations
 
@@ -10,7 +10,25 @@ import pytest
 import sqlalchemy
 from sqlalchemy.engine import Engine
 
+from airflow_provider_popin.client.models import Slot
+from airflow_provider_popin.hooks.popin import PopinHook
+from tests.operators.support import ASHA
+
 _DATABASE = "popin_crm"
+
+
+@pytest.fixture
+def customer_id(popin_connection: str) -> str:
+    """Return the id of a customer that Popin knows."""
+    with PopinHook() as hook:
+        return hook.capture(name=ASHA["name"], mobile=ASHA["mobile"]).customer_id
+
+
+@pytest.fixture
+def slot(popin_connection: str) -> Slot:
+    """Return the last free slot."""
+    with PopinHook() as hook:
+        return hook.get_slots().slots[-1]
 
 
 @pytest.fixture

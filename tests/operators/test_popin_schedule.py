@@ -33,20 +33,6 @@ without_state_store = pytest.mark.skipif(
 QUICK: dict[str, Any] = {"retries": 1, "retry_delay": timedelta(0)}
 
 
-@pytest.fixture
-def customer_id(sandbox: SandboxServer) -> str:
-    """Return the id of a customer that Popin knows."""
-    with PopinHook() as hook:
-        return hook.capture(name=ASHA["name"], mobile=ASHA["mobile"]).customer_id
-
-
-@pytest.fixture
-def slot(sandbox: SandboxServer) -> Slot:
-    """Return the last free slot."""
-    with PopinHook() as hook:
-        return hook.get_slots().slots[-1]
-
-
 @pytest.mark.parametrize("form", ["popin", "iso", "datetime", "template"])
 def test_a_call_is_booked_at_the_time_given_in_any_form(
     run_dag: Callable[..., Any], sandbox: SandboxServer, customer_id: str, slot: Slot, form: str

@@ -18,7 +18,7 @@ from airflow_provider_popin.operators.popin import PopinScheduleOperator
 from airflow_provider_popin.sync import single
 from tests.airflow_runs import states, xcom
 from tests.conftest import API_KEY, SELLER_TOKEN
-from tests.operators.support import ASHA, killed_and_retried, make_dag, no_waits, output, run_again, tries
+from tests.operators.support import killed_and_retried, make_dag, no_waits, output, run_again, tries
 from tests.webhooks.deliveries import deliver, scheduled
 
 if TYPE_CHECKING:
@@ -27,20 +27,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.usefixtures("popin_connection")
 
 QUICK: dict[str, Any] = {"retries": 1, "retry_delay": timedelta(0)}
-
-
-@pytest.fixture
-def customer_id(sandbox: SandboxServer) -> str:
-    """Return the id of a customer that Popin knows."""
-    with PopinHook() as hook:
-        return hook.capture(name=ASHA["name"], mobile=ASHA["mobile"]).customer_id
-
-
-@pytest.fixture
-def slot(sandbox: SandboxServer) -> Slot:
-    """Return the last free slot."""
-    with PopinHook() as hook:
-        return hook.get_slots().slots[-1]
 
 
 @pytest.fixture
