@@ -27,7 +27,7 @@ from airflow_provider_popin.webhooks.processing import process_waiting
 
 if TYPE_CHECKING:
     from airflow_provider_popin.sync.ledger.ledger import Ledger
-    from airflow_provider_popin.webhooks.queries import EventView, LeadView
+    from airflow_provider_popin.webhooks.views import EventView, LeadView
 
 
 class UsageError(Exception):

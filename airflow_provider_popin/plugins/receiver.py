@@ -45,8 +45,8 @@ from airflow_provider_popin.plugins.bodies import (
 from airflow_provider_popin.plugins.connections import WebhookConnection
 from airflow_provider_popin.plugins.ledgers import Ledgers
 from airflow_provider_popin.sync.errors import LedgerError
+from airflow_provider_popin.webhooks.deliveries import Receipt
 from airflow_provider_popin.webhooks.envelopes import WebhookBodyError, parse_event
-from airflow_provider_popin.webhooks.inbox import Receipt
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from airflow_provider_popin.sync.ledger.event_tables import EventStatus
 from airflow_provider_popin.sync.ledger.events import AlarmCleared
 from airflow_provider_popin.sync.ledger.ledger import Ledger, clock
 from airflow_provider_popin.webhooks import queries
-from airflow_provider_popin.webhooks.queries import EventView, LeadView
+from airflow_provider_popin.webhooks.views import EventView, LeadView
 
 _events = tables.events.c
 _leads = schema.leads.c

@@ -15,8 +15,6 @@ from airflow_provider_popin.sync.ledger.ledger import Ledger
 from airflow_provider_popin.webhooks.deliveries import Delivery, Receipt, body_key, store
 from airflow_provider_popin.webhooks.events import CallEvent
 
-__all__ = ["Inbox", "InboxFullError", "Receipt"]
-
 # More than this waiting for the database means that it does not keep up.
 MAX_WAITING = 2_000
 _MAX_BATCH = 200

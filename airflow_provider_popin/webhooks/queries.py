@@ -28,20 +28,6 @@ from airflow_provider_popin.webhooks.views import (
     outcome_view,
 )
 
-__all__ = [
-    "Attention",
-    "EventView",
-    "LeadView",
-    "Note",
-    "OutcomeView",
-    "alarms",
-    "attention",
-    "in_doubt",
-    "lead_history",
-    "outcomes",
-    "unmatched",
-]
-
 # Of one customer, the newest: what was told last is what a person decides by.
 MAX_EVENTS = 50
 _NO_CUSTOMER = "no_customer"

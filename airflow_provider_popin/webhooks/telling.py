@@ -14,7 +14,8 @@ from airflow_provider_popin.sync.errors import WriteBackError
 from airflow_provider_popin.sync.ledger import schema, watermark_store
 from airflow_provider_popin.sync.ledger.ledger import Ledger
 from airflow_provider_popin.sync.ledger.watermark_store import OUTCOMES, Kept, Position
-from airflow_provider_popin.webhooks.queries import OutcomeView, outcomes
+from airflow_provider_popin.webhooks.queries import outcomes
+from airflow_provider_popin.webhooks.views import OutcomeView
 
 log = logging.getLogger(__name__)
 

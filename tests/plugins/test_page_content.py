@@ -11,8 +11,8 @@ import pytest
 from airflow_provider_popin.plugins.page import formats, overview, telling
 from airflow_provider_popin.webhooks import queries
 from airflow_provider_popin.webhooks.figures import FunnelDay, SlotUse
-from airflow_provider_popin.webhooks.queries import LeadView, lead_history
-from airflow_provider_popin.webhooks.views import Note
+from airflow_provider_popin.webhooks.queries import lead_history
+from airflow_provider_popin.webhooks.views import LeadView, Note
 from scripts.update_chart_library import RECORD, TARGET, sha256
 from tests.plugins import deliveries
 from tests.plugins.page_ledger import add_sources

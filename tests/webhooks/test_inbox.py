@@ -16,9 +16,9 @@ from airflow_provider_popin.sync.ledger import event_tables as tables
 from airflow_provider_popin.sync.ledger.ledger import Ledger
 from airflow_provider_popin.webhooks import deliveries as store_module
 from airflow_provider_popin.webhooks import inbox as inbox_module
-from airflow_provider_popin.webhooks.deliveries import DUPLICATE_SECONDS, Delivery
+from airflow_provider_popin.webhooks.deliveries import DUPLICATE_SECONDS, Delivery, Receipt
 from airflow_provider_popin.webhooks.envelopes import parse_event
-from airflow_provider_popin.webhooks.inbox import Inbox, InboxFullError, Receipt
+from airflow_provider_popin.webhooks.inbox import Inbox, InboxFullError
 from tests.privacy import assert_no_personal_data
 from tests.sync.ledgers import ACCOUNT, Database, dump
 from tests.waiting import PATIENCE_SECONDS

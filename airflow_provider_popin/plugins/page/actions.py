@@ -19,7 +19,7 @@ from airflow_provider_popin.plugins.page.rendering import render
 from airflow_provider_popin.sync import admin as leads
 from airflow_provider_popin.webhooks import admin as events
 from airflow_provider_popin.webhooks import queries
-from airflow_provider_popin.webhooks.queries import EventView, LeadView
+from airflow_provider_popin.webhooks.views import EventView, LeadView
 
 _GONE = "Somebody else, or a webhook, was faster: it is no longer open. Look at the overview."
 _WHY_LENGTH = 200

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from airflow_provider_popin.plugins.page.formats import NOTHING, clock_time, words
-from airflow_provider_popin.webhooks.queries import EventView, LeadView, Note
+from airflow_provider_popin.webhooks.views import EventView, LeadView, Note
 
 # What is noted with a lead, see ``sync.ledger.states``; other codes are told as they are.
 _NOTES = {
