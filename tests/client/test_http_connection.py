@@ -108,6 +108,7 @@ def test_trailers_are_no_headers(send: Send) -> None:
 def test_many_small_chunks(send: Send, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is sent must not be much more than what it carries."""
     monkeypatch.setattr(http_connection, "_MAX_RAW_BYTES", 100_000)
+    monkeypatch.setattr(http_connection, "MAX_BODY_BYTES", 1 << 60)
 
     def script(peer: Peer) -> None:
         peer.read_request()
@@ -196,6 +197,35 @@ def test_what_nobody_asked_for_ends_the_connection(fast: bool) -> None:
         assert not connection.is_usable
 
     on_a_pair(work, fast=fast)
+
+
+@pytest.mark.parametrize("fast", [False, True])
+@pytest.mark.parametrize("length", [1, 20, 39, 41])
+def test_what_nobody_asked_for_in_one_piece_with_the_reply_ends_the_connection(
+    fast: bool, length: int
+) -> None:
+    """Its rest, which is still to come, would be taken for the next reply."""
+
+    async def work(connection: HttpConnection, peers: socket.socket) -> None:
+        reply = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"
+        peers.sendall(reply + b"{}" + (reply + b"[]")[:length])
+        outcome = await connection.exchange(b"GET", asyncio.get_running_loop().time() + 5)
+        assert isinstance(outcome, Reply)
+        assert outcome.body == b"{}"
+        assert not connection.is_usable
+
+    on_a_pair(work, fast=fast)
+
+
+def test_a_reply_that_ends_with_its_head_may_be_preceded_by_another() -> None:
+    async def work(connection: HttpConnection, peers: socket.socket) -> Exchange:
+        peers.sendall(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 Connected\r\n\r\n")
+        deadline = asyncio.get_running_loop().time() + 5
+        return await connection.exchange(b"CONNECT", deadline, head_only=True)
+
+    outcome = on_a_pair(work, fast=False)
+    assert isinstance(outcome, Reply)
+    assert outcome.status == 200
 
 
 def test_used_before_it_is_connected() -> None:
