@@ -193,7 +193,7 @@ def _time_of_day(value: object, field: str) -> time:
 def _weekday(value: object, field: str) -> int:
     text = str(value).strip().lower() if isinstance(value, (str, int)) else ""
     for number, name in enumerate(_WEEKDAYS):
-        if not isinstance(value, bool) and text in {str(number), name, name[:3]}:
+        if text in {str(number), name, name[:3]}:
             return number
     raise _bad(field, "must be weekdays: Monday to Sunday, or 0 to 6 from Monday", code="not_weekdays")
 
