@@ -90,7 +90,6 @@ class ExchangeLoop:
     :param config: the connection
     :param sending: on whose behalf
     :param switch: stops everything
-    :param concurrency: how many workers
     """
 
     def __init__(
@@ -104,7 +103,6 @@ class ExchangeLoop:
         config: ClientConfig,
         sending: Sending,
         switch: StopSwitch,
-        concurrency: int,
     ) -> None:
         self._sender = sender
         self._ledger = ledger
@@ -114,9 +112,9 @@ class ExchangeLoop:
         self._config = config
         self._sending = sending
         self._switch = switch
-        self.concurrency = concurrency
+        self.concurrency = config.max_concurrency
         self._failures_in_a_row = 0
-        self._pacer = Pacer(concurrency)
+        self._pacer = Pacer(self.concurrency)
 
     async def run(self, jobs: JobQueue, desk: Desk, *, one_is_idle: asyncio.Event | None = None) -> None:
         """Work until the queue ends. Stopped, the workers finish what is under way and send nothing more.

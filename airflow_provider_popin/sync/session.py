@@ -139,7 +139,6 @@ class Session:
             config=self._config,
             sending=self._sending,
             switch=self._switch,
-            concurrency=self._config.max_concurrency,
         )
         self._admission = Admission(
             ledger=self._ledger,

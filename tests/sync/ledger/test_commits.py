@@ -110,7 +110,6 @@ async def between(ledger: Ledger) -> AsyncIterator[Between]:
         config=config,
         sending=Sending(OWNER, RUN, 30.0),
         switch=switch,
-        concurrency=1,
     )
     committed: asyncio.Future[Applied] = asyncio.get_running_loop().create_future()
     previous = _Settling(before, settled(before.record, Answer.SUCCESS), committed)
