@@ -34,6 +34,16 @@ SECONDS ?= 10
 PORT ?= 8080
 SANDBOX_PORT ?= 8081
 
+# Our servers are on this machine: a proxy of the user's would not find them.
+comma := ,
+empty :=
+export no_proxy := $(subst $(empty) ,$(comma),$(strip 127.0.0.1 localhost $(no_proxy) $(NO_PROXY)))
+export NO_PROXY := $(no_proxy)
+# From LANG=C Python goes to UTF-8 by itself; with LC_ALL=C it cannot start where a folder's name is not ASCII.
+ifneq ($(filter C POSIX,$(LC_ALL)),)
+unexport LC_ALL
+endif
+
 .PHONY: help demo up distributed bench soak load-test test check format lint types test-3.3 test-2.11 coverage wheel-test test-scheduler constraints chart-library clean
 
 help:  ## This list

@@ -1,0 +1,40 @@
+"""What ``make`` hands on to all that it starts."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SHOW = "include Makefile\nshow: ; @env\n"
+
+
+def environment(**variables: str) -> dict[str, str]:
+    """Return the environment of a program that make starts in ours and these variables."""
+    ours = {name: value for name, value in os.environ.items() if name.upper() not in ("NO_PROXY", "LC_ALL")}
+    command = ["make", "--no-print-directory", "--file", "-", "show"]
+    done = subprocess.run(
+        command, cwd=ROOT, env=ours | variables, input=SHOW, capture_output=True, text=True, check=True
+    )
+    return dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, "127.0.0.1,localhost"),
+        ({"NO_PROXY": "pypi.example.com,.test"}, "127.0.0.1,localhost,pypi.example.com,.test"),
+        ({"no_proxy": "a.test", "NO_PROXY": "b.test"}, "127.0.0.1,localhost,a.test,b.test"),
+    ],
+)
+def test_no_proxy_is_asked_for_this_machine(given: dict[str, str], expected: str) -> None:
+    variables = environment(http_proxy="http://127.0.0.1:9", **given)
+    assert variables["no_proxy"] == variables["NO_PROXY"] == expected
+
+
+@pytest.mark.parametrize(("given", "kept"), [("C", False), ("POSIX", False), ("C.UTF-8", True)])
+def test_ascii_is_not_all_that_python_can_read(given: str, *, kept: bool) -> None:
+    assert ("LC_ALL" in environment(LC_ALL=given)) == kept
