@@ -39,11 +39,12 @@ def make_sample_crm(database: Path, *, now: datetime | None = None) -> int:
     return _fill(database, header, resolved)
 
 
-def make_own_crm(database: Path, file: Path) -> int:
+def make_own_crm(database: Path, file: Path, *, id_column: str) -> int:
     """Create a table with the columns of a CSV file, all text, and those for Popin's answers.
 
     :param database: a file that does not exist yet.
     :param file: UTF-8, with a header.
+    :param id_column: the leads' ids, by which their answers are written back.
     :return: number of rows.
     :raises LeadsFileError: it is no such file.
     """
@@ -51,14 +52,18 @@ def make_own_crm(database: Path, file: Path) -> int:
     taken = sorted(set(header) & {*ANSWERS, *OUTCOMES, GENERATION})
     if taken:
         raise LeadsFileError(f"{file} has columns that the demo adds itself: {', '.join(taken)}")
-    return _fill(database, header, rows)
+    count = _fill(database, header, rows)
+    with closing(sqlite3.connect(database)) as connection:
+        # Or every answer looks through the whole table.
+        connection.execute(f"CREATE INDEX {TABLE}_by_id ON {TABLE} (TRIM({quoted(id_column)}))")
+    return count
 
 
 def read_csv(file: Path) -> tuple[list[str], list[list[str]]]:
     """Return the header and the rows of a CSV file.
 
-    :param file: UTF-8, with a header that names every column once; separated by commas, or by semicolons or
-        tabs where the header has no comma.
+    :param file: UTF-8, with a header that names every column once; separated by commas, semicolons or tabs,
+        whichever the header has most of.
     :raises LeadsFileError: it is no such file.
     """
     try:
@@ -68,6 +73,9 @@ def read_csv(file: Path) -> tuple[list[str], list[list[str]]]:
         raise LeadsFileError(f"{file} cannot be read: {reason}") from None
     if not text.strip():
         raise LeadsFileError(f"{file} is empty")
+    if text.lstrip()[0] in "{[":
+        # Not a header, but somebody's data: it must not be shown as the names of columns.
+        raise LeadsFileError(f"{file} is JSON; the demo takes a CSV file")
     # As a stream, for a field may hold line ends of its own.
     reader = csv.reader(StringIO(text, newline=""), delimiter=_delimiter(text))
     try:
@@ -116,7 +124,7 @@ def quoted(name: str) -> str:
 
 def _delimiter(text: str) -> str:
     header = next(iter(text.splitlines()), "")
-    return next((mark for mark in ",;\t" if mark in header), ",")
+    return max(",;\t", key=header.count)
 
 
 def _fill(database: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> int:

@@ -107,11 +107,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m scripts.demo", description=__doc__)
-    parser.add_argument("--leads", type=Path, help="CSV file of your own, instead of the sample")
+    parser.add_argument("--leads", type=_file, help="CSV file of your own, instead of the sample")
     parser.add_argument("--field-map", help="JSON: Popin's field to a column or a list of columns")
     parser.add_argument("--region", help="ISO country of phone numbers without one, like US")
     parser.add_argument("--place", type=lambda text: Path(text).resolve(), default=DEFAULT_PLACE)
     return parser
+
+
+def _file(text: str) -> Path:
+    # zsh, for one, leaves a ~ behind the = of LEADS=~/leads.csv to us.
+    return Path(os.path.expanduser(text))
 
 
 def _sample(folder: Path) -> int:
@@ -139,9 +144,8 @@ def _own(given: argparse.Namespace) -> int:
     mark = hashlib.sha256(repr((leads, given.leads.read_bytes())).encode()).hexdigest()[:8]
     place = Place(given.place / f"{name}-{mark}")
     if not place.prepare():
-        print(
-            f"CRM: {place.crm}, filled with {crm.make_own_crm(place.crm, given.leads)} rows of {given.leads}"
-        )
+        count = crm.make_own_crm(place.crm, given.leads, id_column=leads.id_column)
+        print(f"CRM: {place.crm}, filled with {count} rows of {given.leads}")
     dag = leads.write_dag(place.dags)
     print(f"Dag: {dag}")
     print("Columns: " + "; ".join(f"{target} = {_columns(value)}" for target, value in field_map.items()))

@@ -66,6 +66,12 @@ class OwnLeads:
     region: str | None
     calls_per_slot: int = 1
 
+    @property
+    def id_column(self) -> str:
+        """The column of the leads' ids."""
+        column = self.field_map["lead_id"]
+        return column if isinstance(column, str) else column[0]
+
     def write_dag(self, folder: Path) -> Path:
         """Write the Dag file and return its path.
 
@@ -86,9 +92,7 @@ class OwnLeads:
         return path
 
     def _tell_crm(self) -> str:
-        column = self.field_map["lead_id"]
-        name = quoted(column if isinstance(column, str) else column[0])
         # In a statement with binds a colon begins one, unless a backslash says that it does not.
-        name = name.replace(":", "\\:")
+        name = quoted(self.id_column).replace(":", "\\:")
         answers = ", ".join(f"{answer} = :{answer.removeprefix('popin_')}" for answer in ANSWERS)
         return f"UPDATE {TABLE} SET {answers} WHERE TRIM({name}) = :lead_id"  # noqa: S608

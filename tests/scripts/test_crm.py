@@ -78,7 +78,7 @@ def test_times_of_the_sample_count_from_now(tmp_path: Path) -> None:
 def test_own_file_becomes_a_table_with_columns_for_answers(tmp_path: Path) -> None:
     file, database = tmp_path / "mine.csv", tmp_path / "crm.db"
     file.write_bytes(b'\xef\xbb\xbfId,"The ""Name""",Note\r\n1,A,"two\r\nlines"\r\n\r\n2,B,\r\n')
-    assert crm.make_own_crm(database, file) == 2
+    assert crm.make_own_crm(database, file, id_column="Id") == 2
     with closing(sqlite3.connect(database)) as connection:
         rows = connection.execute('SELECT "Id", "The ""Name""", "Note", popin_state FROM leads').fetchall()
     assert rows == [("1", "A", "two\r\nlines", None), ("2", "B", "", None)]
@@ -100,13 +100,14 @@ def test_own_file_becomes_a_table_with_columns_for_answers(tmp_path: Path) -> No
         (b"a,b\n1," + b"2" * 200_000, "line 2: field larger than field limit"),
         (",".join(f"c{n}" for n in range(3000)).encode() + b"\n" + b"," * 2999, "does not fit into a SQLite"),
         (b"a,popin_state\n1,2\n", "adds itself: popin_state"),
+        (b'\n{"id": 1, "name": "A B"}\n', "mine.csv is JSON; the demo takes a CSV file$"),
     ],
 )
 def test_unusable_files_are_refused(tmp_path: Path, content: bytes, problem: str) -> None:
     file = tmp_path / "mine.csv"
     file.write_bytes(content)
     with pytest.raises(crm.LeadsFileError, match=problem):
-        crm.make_own_crm(tmp_path / "crm.db", file)
+        crm.make_own_crm(tmp_path / "crm.db", file, id_column="a")
 
 
 @pytest.mark.parametrize("mark", [",", ";", "\t"])
@@ -115,6 +116,12 @@ def test_spreadsheets_of_other_countries_use_other_separators(tmp_path: Path, ma
     file = tmp_path / "mine.csv"
     file.write_bytes(f"Id{mark}Name{end}1{mark}A B{end}".encode())
     assert crm.read_csv(file) == (["Id", "Name"], [["1", "A B"]])
+
+
+def test_separator_may_stand_in_a_name_of_a_column(tmp_path: Path) -> None:
+    file = tmp_path / "mine.csv"
+    file.write_text('Id;"Name, first";Phone\n1;A, B;2\n', "utf-8")
+    assert crm.read_csv(file) == (["Id", "Name, first", "Phone"], [["1", "A, B", "2"]])
 
 
 def test_absent_file_is_refused(tmp_path: Path) -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
+import sqlite3
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -90,18 +93,29 @@ def test_demo_asks_for_columns_that_it_cannot_guess(tmp_path: Path) -> None:
     assert not place.exists()
 
 
-def run_own_leads(
-    leads: OwnLeads, folder: Path, run_dag: Callable[..., Any], set_connection: Callable[..., None]
-) -> Any:
-    forget_earlier_runs()
-    crm.make_own_crm(folder / "crm.db", leads.file)
-    set_connection("crm", conn_type="sqlite", host=str(folder / "crm.db"))
-    set_connection("popin_ledger", conn_type="sqlite", host=str(folder / "ledger.db"))
+def test_file_in_the_home_folder_may_begin_with_a_tilde(tmp_path: Path) -> None:
+    (tmp_path / "mine.csv").write_text("Kunde,Telefon\nA,1\n", "utf-8")
+    options = ["--place", str(tmp_path / "demo"), "--leads", "~/mine.csv"]
+    done = run_python("-m", "scripts.demo", *options, home=tmp_path)
+    assert "the file has the columns Kunde, Telefon" in done.stderr
+
+
+def written_dag(leads: OwnLeads, folder: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location("own_leads_of_test", leads.write_dag(folder))
     assert spec is not None and spec.loader is not None  # noqa: PT018  (for mypy only)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return run_dag(module.dag)
+    return module
+
+
+def run_own_leads(
+    leads: OwnLeads, folder: Path, run_dag: Callable[..., Any], set_connection: Callable[..., None]
+) -> Any:
+    forget_earlier_runs()
+    crm.make_own_crm(folder / "crm.db", leads.file, id_column=leads.id_column)
+    set_connection("crm", conn_type="sqlite", host=str(folder / "crm.db"))
+    set_connection("popin_ledger", conn_type="sqlite", host=str(folder / "ledger.db"))
+    return run_dag(written_dag(leads, folder).dag)
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason=f"NOT TESTED: {SHARED} is not on this machine")
@@ -162,3 +176,16 @@ def test_columns_with_awkward_names_are_written_back(
     run = run_own_leads(leads, tmp_path, run_dag, set_connection)
     assert states(run) == {"sync_leads": "success"}
     assert crm.count_states(tmp_path / "crm.db") == {"booked": 1}
+
+
+def test_an_answer_is_written_back_without_going_through_all_rows(tmp_path: Path) -> None:
+    file, database = tmp_path / "mine.csv", tmp_path / "crm.db"
+    file.write_text("id no,Who,Tel\n7,Own Testlead,+1 202 555 0199\n", "utf-8")
+    field_map: FieldMap = {"lead_id": "id no", "name": "Who", "mobile": "Tel"}
+    leads = OwnLeads(file=file, source="file.mine", field_map=field_map, region=None)
+    crm.make_own_crm(database, file, id_column=leads.id_column)
+    statement = written_dag(leads, tmp_path).TELL_CRM
+    binds = dict.fromkeys(re.findall(r":(\w+)", statement))
+    with closing(sqlite3.connect(database)) as connection:
+        plan = connection.execute(f"EXPLAIN QUERY PLAN {statement}", binds).fetchall()
+    assert [row[3].split()[0] for row in plan] == ["SEARCH"]
