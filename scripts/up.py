@@ -11,12 +11,14 @@ import argparse
 import csv
 import logging
 import secrets
+import shlex
 import shutil
 import signal
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from types import FrameType
 
 from airflow_provider_popin.sandbox.server import SandboxServer
 from airflow_provider_popin.sandbox.settings import SandboxSettings
@@ -49,6 +51,7 @@ FASTER = {
     'schedule="*/15 * * * *"': 'schedule="* * * * *"',
     'schedule="@hourly"': 'schedule="*/2 * * * *"',
 }
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # Near the end of the first run one booking's answer is lost: what needs a person is what the page is for.
 FAULTS = ("schedule:500_before_commit@150",)
 # So soon after its booking a call takes place, whenever its slot is.
@@ -87,8 +90,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = _parser().parse_args(arguments)
     # Whoever ends this process by another signal wants no Airflow to be left over either. And what a shell
     # starts in the background ignores SIGINT, and all of Airflow with it.
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.default_int_handler)
+    for number in _STOP_SIGNALS:
+        signal.signal(number, _stop_once)
     try:
         local_airflow.check_place(given.place)
         for port in (given.port, given.sandbox_port):
@@ -208,31 +211,33 @@ def start_the_loop(airflow: Standalone) -> list[str]:
     return found
 
 
+def _stop_once(number: int, frame: FrameType | None) -> None:
+    # A second Ctrl-C while everything is being stopped must not leave half of it running.
+    for one in _STOP_SIGNALS:
+        signal.signal(one, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
 def _up(place: Path, port: int, sandbox_port: int) -> None:
     key = secrets.token_urlsafe(16)
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     with SandboxServer(sandbox_settings(port=sandbox_port, airflow_port=port, webhook_key=key)) as popin:
         print(f"Airflow starts; that takes a minute. Its files are in {place}", flush=True)
         airflow = make_standalone(place, port=port, sandbox_url=popin.url, webhook_key=key, faster=True)
-        try:
-            with airflow, Feeder(place / "crm.db"):
-                start_the_loop(airflow)
-                guide = GUIDE.format(
-                    url=airflow.url,
-                    sandbox=popin.url,
-                    seconds=OUTCOME_AFTER_SECONDS,
-                    crm=place / "crm.db",
-                    file=place / "leads.csv",
-                    log=airflow.log,
-                )
-                print(guide, flush=True)
-                while True:
-                    airflow.check_alive()
-                    time.sleep(1)
-        except KeyboardInterrupt:
-            # A second Ctrl-C must not leave half of it running.
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
-            raise
+        with airflow, Feeder(place / "crm.db"):
+            start_the_loop(airflow)
+            guide = GUIDE.format(
+                url=airflow.url,
+                sandbox=popin.url,
+                seconds=OUTCOME_AFTER_SECONDS,
+                crm=shlex.quote(str(place / "crm.db")),
+                file=place / "leads.csv",
+                log=airflow.log,
+            )
+            print(guide, flush=True)
+            while True:
+                airflow.check_alive()
+                time.sleep(1)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import csv
+import os
+import signal
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -11,6 +15,8 @@ import pytest
 from example_dags import popin_file_sync
 from scripts import up
 from scripts.standalone import PortTakenError, check_port, free_port
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @pytest.mark.parametrize("option", ["--port", "--sandbox-port"])
@@ -26,6 +32,33 @@ def test_taken_port_is_told_with_a_way_out(
         assert up.main([*arguments, "--place", str(tmp_path / "up")]) == 2
     assert f"port {port} of 127.0.0.1 is in use" in capsys.readouterr().err
     assert not (tmp_path / "up").exists()
+
+
+@pytest.mark.parametrize("again", SIGNALS)
+def test_whoever_is_impatient_leaves_nothing_running(
+    again: signal.Signals, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = []
+
+    @contextmanager
+    def airflow() -> Iterator[None]:
+        try:
+            yield
+        finally:
+            os.kill(os.getpid(), again)
+            ended.append(again)
+
+    monkeypatch.setattr(up, "make_standalone", lambda *_, **__: airflow())
+    monkeypatch.setattr(up, "start_the_loop", lambda _: os.kill(os.getpid(), signal.SIGINT))
+    handlers = {number: signal.getsignal(number) for number in SIGNALS}
+    ports = ["--port", str(free_port()), "--sandbox-port", str(free_port())]
+    try:
+        assert up.main([*ports, "--place", str(tmp_path / "up")]) == 0
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    assert ended == [again]
+    assert capsys.readouterr().out.endswith("Everything is stopped.\n")
 
 
 def test_free_port_can_be_listened_on() -> None:
