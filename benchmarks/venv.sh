@@ -16,6 +16,6 @@ if command -v uv >/dev/null; then
     uv pip install --quiet --python "$drt/bin/python" --requirement $here/drt.txt
 else
     "$bench/bin/python" -m pip -qq --disable-pip-version-check install --constraint "$constraints" --requirement $here/bench.txt
-    [ -x "$drt/bin/python" ] || "$python" -m venv "$drt"
+    "$drt/bin/python" -m pip install --help >/dev/null 2>&1 || "$python" -m venv --clear "$drt"
     "$drt/bin/python" -m pip -qq --disable-pip-version-check install --requirement $here/drt.txt
 fi

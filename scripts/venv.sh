@@ -27,7 +27,8 @@ if command -v uv >/dev/null; then
         --editable "$what" --group dev "$@"
 else
     echo "Installing into $directory with pip ($constraints); the first time takes a few minutes ..."
-    if ! [ -x "$directory/bin/python" ]; then
+    # An interrupted start, uv, and a Debian without python3-venv leave environments without pip.
+    if ! "$directory/bin/python" -m pip install --help >/dev/null 2>&1; then
         rm -rf "$directory"
         "$python" -m venv "$directory"
     fi

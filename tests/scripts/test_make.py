@@ -1,9 +1,11 @@
-"""What ``make`` hands on to all that it starts."""
+"""What ``make`` hands on to all that it starts, and what it starts in."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
+import venv
 from pathlib import Path
 
 import pytest
@@ -38,3 +40,19 @@ def test_no_proxy_is_asked_for_this_machine(given: dict[str, str], expected: str
 @pytest.mark.parametrize(("given", "kept"), [("C", False), ("POSIX", False), ("C.UTF-8", True)])
 def test_ascii_is_not_all_that_python_can_read(given: str, *, kept: bool) -> None:
     assert ("LC_ALL" in environment(LC_ALL=given)) == kept
+
+
+def test_environment_without_pip_is_made_anew(tmp_path: Path) -> None:
+    tools = {name: shutil.which(name) or "" for name in ("bash", "rm")}
+    (tmp_path / "path").mkdir()  # without uv
+    for name, tool in tools.items():
+        (tmp_path / "path" / name).symlink_to(tool)
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\n[ "$1" = -c ] || { echo "$@"; exit 1; }\n', "utf-8")
+    python.chmod(0o755)
+    venv.create(tmp_path / "venv", with_pip=False)
+    command = [tools["bash"], "scripts/venv.sh", str(tmp_path / "venv"), "constraints.txt", str(python)]
+    done = subprocess.run(
+        command, cwd=ROOT, env={"PATH": str(tmp_path / "path")}, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (1, f"-m venv {tmp_path / 'venv'}")
