@@ -131,14 +131,17 @@ def _held(record: Record, situation: Situation) -> Decision | None:
     claimed = (
         record.claim_owner not in (None, situation.owner) and record.claim_owner in situation.live_owners
     )
+    if record.booking_state == BookingState.IN_DOUBT and not _may_resend(record, situation):
+        # Whoever holds it: it was sent, and a person must hear of it.
+        return Decision(Action.NOTHING, ResultSet.IN_DOUBT, record.reason)
     if claimed or CaptureState.SENDING in (record.capture_state, record.booking_state):
         return Decision(Action.NOTHING, ResultSet.PENDING, "claimed_elsewhere")
-    if record.booking_state == BookingState.IN_DOUBT:
-        may_resend = situation.resend and situation.books and not record.resends and not record.alarm
-        if may_resend and record.doubt_run != situation.dag_run:
-            return Decision(Action.RESEND)
-        return Decision(Action.NOTHING, ResultSet.IN_DOUBT, record.reason)
-    return None
+    return Decision(Action.RESEND) if record.booking_state == BookingState.IN_DOUBT else None
+
+
+def _may_resend(record: Record, situation: Situation) -> bool:
+    allowed = situation.resend and situation.books and not record.resends and not record.alarm
+    return allowed and record.doubt_run != situation.dag_run
 
 
 def _unchanged(record: Record, situation: Situation) -> Decision:

@@ -157,6 +157,20 @@ SITUATIONS: list[tuple[str, LeadRow | BadRow, list[Record], Situation, Decision]
     ("claimed by a run that is gone", good(), [known("captured", claim_owner="gone")], NOW, BOOK),
     ("claimed by this run", good(), [known("captured", claim_owner="me")], NOW, BOOK),
     ("new, claimed by a live run", good(), [known("new", claim_owner="other")], NOW, ELSEWHERE),
+    (
+        "in doubt, though the run that sent it holds it still",
+        good(),
+        [known("captured/in_doubt", reason="read_timeout", claim_owner="other")],
+        NOW,
+        ends("in_doubt", "read_timeout"),
+    ),
+    (
+        "in doubt, a live run may be about to resend it",
+        good(),
+        [known("captured/in_doubt", claim_owner="other")],
+        RESENDING,
+        ELSEWHERE,
+    ),
     # booked
     ("booked earlier", good(), [known("captured/booked")], NOW, ends("skipped", "already_booked")),
     ("booked earlier, bad now", bad(), [known("captured/booked")], NOW, ends("skipped", "already_booked")),
