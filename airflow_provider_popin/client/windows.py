@@ -73,6 +73,17 @@ class SlotWindow:
         return self.hours is None or _within(local.time(), *self.hours)
 
 
+def check_order(earliest: datetime | None, latest: datetime | None) -> None:
+    """Refuse limits between which no slot can ever be. Those of an operator and a row may well be apart.
+
+    :param earliest: first instant, aware
+    :param latest: the instant from which on it is too late, aware
+    :raises PopinInputError: it is not after ``earliest``
+    """
+    if earliest is not None and latest is not None and earliest >= latest:
+        raise PopinInputError("is not after earliest", code="window_empty", field="latest")
+
+
 def available_slots(
     calendar: Calendar, window: SlotWindow, *, now: datetime, min_slots: int = 1, max_slots: int | None = 100
 ) -> list[dict[str, str]] | None:

@@ -16,7 +16,7 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from airflow_provider_popin.client.errors import PopinError, PopinInputError
-from airflow_provider_popin.client.windows import SlotWindow, available_slots
+from airflow_provider_popin.client.windows import SlotWindow, available_slots, check_order
 from airflow_provider_popin.hooks.popin import PopinHook
 from airflow_provider_popin.operators.failures import task_error
 from airflow_provider_popin.operators.templated import (
@@ -175,9 +175,12 @@ class PopinSlotAvailabilitySensor(BaseSensorOperator):
         )
 
     def _window(self) -> SlotWindow:
+        earliest = optional_instant(self.earliest, "earliest")
+        latest = optional_instant(self.latest, "latest")
+        check_order(earliest, latest)
         return SlotWindow(
-            earliest=optional_instant(self.earliest, "earliest"),
-            latest=optional_instant(self.latest, "latest"),
+            earliest=earliest,
+            latest=latest,
             hours=optional_hours(self.hours, "hours"),
             weekdays=optional_weekdays(self.weekdays, "weekdays"),
             timezone=optional_text(self.timezone, "timezone"),

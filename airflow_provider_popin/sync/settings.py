@@ -13,6 +13,7 @@ from airflow_provider_popin.client.config import (
     rate_problem,
 )
 from airflow_provider_popin.client.errors import PopinInputError
+from airflow_provider_popin.client.windows import check_order
 from airflow_provider_popin.sync.source.source_name import check_source
 from airflow_provider_popin.sync.source.watermark_settings import WatermarkSettings
 
@@ -75,6 +76,7 @@ class SyncSettings:
         _check(self.on_in_doubt in ON_IN_DOUBT, "on_in_doubt", f"must be one of {ON_IN_DOUBT}")
         _check(isinstance(self.min_notice, timedelta), "min_notice", "must be a timedelta")
         _check(timedelta(0) <= self.min_notice <= _LONGEST_NOTICE, "min_notice", "must be from 0 to 10 years")
+        check_order(self.earliest, self.latest)
         _check(_is_share(self.max_rejected_ratio), "max_rejected_ratio", "must be a number from 0 to 1")
         # As the connection's are: when the Dag is parsed, no connection is there to say no.
         for name, find in (("requests_per_second", rate_problem), ("max_concurrency", concurrency_problem)):

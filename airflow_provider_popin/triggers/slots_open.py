@@ -17,7 +17,7 @@ from airflow.triggers.base import TriggerEvent
 
 from airflow_provider_popin.client.errors import PopinInputError
 from airflow_provider_popin.client.models import Slot
-from airflow_provider_popin.client.windows import SlotWindow, described, open_slots
+from airflow_provider_popin.client.windows import SlotWindow, check_order, described, open_slots
 from airflow_provider_popin.hooks.popin import PopinHook
 from airflow_provider_popin.operators.templated import (
     optional_hours,
@@ -109,6 +109,7 @@ class PopinSlotsOpenTrigger(BaseEventTrigger):
                 weekdays=optional_weekdays(weekdays, "weekdays"),
                 timezone=optional_text(timezone, "timezone"),
             )
+            check_order(self._window.earliest, self._window.latest)
         except PopinInputError as error:
             raise SlotsOpenArgumentError(error.reason, code=error.code, field=error.field) from error
 

@@ -93,6 +93,10 @@ def test_accepted(arguments: dict[str, Any]) -> None:
         ({"leads": [], "max_concurrency": 10**9}, "max_concurrency: must be a whole number from 1 to 10000"),
         ({"leads": [], "requests_per_second": 1e-300}, "requests_per_second: must be a number from 0.001"),
         ({"leads": [], "earliest": datetime(2026, 1, 1)}, "earliest"),  # noqa: DTZ001
+        (
+            {"leads": [], "earliest": "2031-01-01T00:00:00Z", "latest": "2030-01-01T00:00:00Z"},
+            "latest: is not after earliest",
+        ),
         ({"leads": [], "hours": "all day"}, "hours"),
         ({"leads": [], "default_region": "India"}, "default_region: must be an ISO alpha-2 region"),
         ({"leads": [], "default_region": ""}, "default_region"),

@@ -203,6 +203,7 @@ def test_silent_fail_goes_on_after_errors_in_the_trigger_too(
         ({"earliest": "2030-01-01T10:00:00"}, "earliest"),
         ({"earliest": "soon"}, "earliest"),
         ({"latest": 5}, "latest"),
+        ({"earliest": "2030-01-01T10:00:00Z", "latest": "2030-01-01T10:00:00Z"}, "latest"),
         ({"hours": ("10:00",)}, "hours"),
         ({"hours": ("10:00", "late")}, "hours"),
         ({"hours": (10, 18)}, "hours"),

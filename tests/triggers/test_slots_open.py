@@ -387,6 +387,7 @@ def test_the_arguments_that_airflow_keeps_are_json_and_the_same_however_they_wer
         {"earliest": "2030-01-01T00:00:00"},
         {"earliest": "0001-01-01T00:00:00+05:00"},
         {"latest": "tomorrow"},
+        {"latest": "2030-01-01T00:00:00Z", "earliest": "2030-01-01T01:00:00+01:00"},
         {"hours": "10"},
         {"weekdays": "someday"},
         {"timezone": "Mars/Olympus"},

@@ -15,6 +15,7 @@ from airflow_provider_popin.client import leads
 from airflow_provider_popin.client.errors import PopinInputError
 from airflow_provider_popin.client.models import Lead
 from airflow_provider_popin.client.scalars import is_missing
+from airflow_provider_popin.client.windows import check_order
 from airflow_provider_popin.sync.source import cells
 from airflow_provider_popin.sync.source.booking_wish import BookingWish
 from airflow_provider_popin.sync.source.field_map import CAMPAIGN, FieldMap
@@ -236,8 +237,7 @@ class RowReader:
     def _wish(self, values: _Values) -> BookingWish:
         earliest = cells.clean_instant(_pick(values, "earliest"), "earliest")
         latest = cells.clean_instant(_pick(values, "latest"), "latest")
-        if earliest is not None and latest is not None and earliest >= latest:
-            raise PopinInputError("is not after earliest", code="window_empty", field="latest")
+        check_order(earliest, latest)
         return self._combined(
             earliest=earliest,
             latest=latest,
