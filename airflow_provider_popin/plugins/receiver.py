@@ -27,6 +27,7 @@ from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from functools import cache
+from typing import TypeVar
 
 from fastapi import FastAPI
 from starlette.requests import ClientDisconnect, Request
@@ -47,8 +48,11 @@ from airflow_provider_popin.plugins.ledgers import Ledgers
 from airflow_provider_popin.sync.errors import LedgerError
 from airflow_provider_popin.webhooks.deliveries import Receipt
 from airflow_provider_popin.webhooks.envelopes import WebhookBodyError, parse_event
+from airflow_provider_popin.webhooks.inbox import Inbox
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 # Deliveries under way in one process; each holds 64 KB at most.
 MAX_UNDER_WAY = 512
@@ -76,6 +80,21 @@ class _Parts:
         # Parses large bodies, and opens ledgers.
         self.threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="popin-receiver")
         self.background: Background | None = None
+        self._opening: dict[str, asyncio.Future[Inbox]] = {}
+
+    async def inbox(self, ledger_conn_id: str) -> Inbox:
+        """The inbox of a ledger. However many wait for it, one thread does: a database that hangs keeps its
+        own deliveries waiting, and none of another ledger.
+        """
+        if (ready := self.ledgers.ready(ledger_conn_id)) is not None:
+            return ready
+        opening = self._opening.get(ledger_conn_id)
+        if opening is None:
+            loop = asyncio.get_running_loop()
+            opening = loop.run_in_executor(self.threads, self.ledgers.inbox, ledger_conn_id)
+            self._opening[ledger_conn_id] = opening
+            opening.add_done_callback(lambda _: self._opening.pop(ledger_conn_id))
+        return await _outlived(opening)
 
     def start_background(self, loop: asyncio.AbstractEventLoop) -> None:
         def listed(connections: Sequence[WebhookConnection]) -> None:
@@ -240,14 +259,12 @@ async def _receipt(parts: _Parts, connection: WebhookConnection, body: bytes) ->
     """Return when the delivery is durable."""
     if connection.ledger_conn_id is None:
         raise LedgerError("the connection names no ledger_conn_id")
-    loop = asyncio.get_running_loop()
     if len(body) <= PARSED_AT_ONCE_BYTES:
         event = parse_event(body)
     else:
+        loop = asyncio.get_running_loop()
         event = await loop.run_in_executor(parts.threads, parse_event, body)
-    inbox = parts.ledgers.ready(connection.ledger_conn_id)
-    if inbox is None:
-        inbox = await loop.run_in_executor(parts.threads, parts.ledgers.inbox, connection.ledger_conn_id)
+    inbox = await parts.inbox(connection.ledger_conn_id)
     stored = inbox.submit(
         conn_id=connection.conn_id,
         account=connection.account,
@@ -255,8 +272,15 @@ async def _receipt(parts: _Parts, connection: WebhookConnection, body: bytes) ->
         event=event,
         key=connection.secret,
     )
-    # Shielded: whoever gives up waiting takes nothing out of the transaction.
-    return await asyncio.shield(asyncio.wrap_future(stored))
+    return await _outlived(asyncio.wrap_future(stored))
+
+
+async def _outlived(work: asyncio.Future[T]) -> T:
+    """Wait for work that goes on when nobody waits any more: nothing is taken out of a transaction."""
+    # Else asyncio logs each failure that nobody waited for, with its traceback.
+    work.add_done_callback(lambda done: None if done.cancelled() else done.exception())
+    await asyncio.wait({work})
+    return work.result()
 
 
 def _busy(*, close: bool = False) -> Response:

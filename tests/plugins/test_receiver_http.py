@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
+import sqlite3
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -15,9 +19,16 @@ import requests
 import sqlalchemy as sa
 
 from airflow_provider_popin.plugins import admission, receiver
+from airflow_provider_popin.sync.errors import LedgerUnreachableError
+from airflow_provider_popin.sync.ledger import database
 from airflow_provider_popin.sync.ledger.ledger import Ledger
+from airflow_provider_popin.webhooks.deliveries import Receipt
+from airflow_provider_popin.webhooks.envelopes import parse_event
+from airflow_provider_popin.webhooks.events import CallEvent
+from airflow_provider_popin.webhooks.inbox import Inbox
 from tests.plugins.deliveries import KEY, address, deliver, exchange, fresh_id, missed_call, set_up
 from tests.postgres import empty_schema
+from tests.waiting import PATIENCE_SECONDS, wait_until
 
 SetConnection = Callable[..., None]
 HEAD = (
@@ -254,6 +265,64 @@ class TestLedgerTrouble:
         assert deliver(url, missed_call()).status_code == 503
         set_connection(ledger_conn_id, **ledger)
         assert deliver(url, missed_call()).status_code == 503
+
+    def test_a_ledger_that_hangs_while_it_is_opened_holds_up_no_other(
+        self,
+        api_server: str,
+        url: str,
+        set_connection: SetConnection,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        ledger_conn_id, file = fresh_id("ledger"), tmp_path / "hanging.db"
+        set_connection(ledger_conn_id, conn_type="sqlite", host=str(file))
+        hanging = address(api_server, set_up(set_connection, tmp_path, ledger_conn_id=ledger_conn_id))
+        read = []
+
+        def noted(body: bytes) -> CallEvent:
+            read.append(body)
+            return parse_event(body)
+
+        monkeypatch.setattr(receiver, "parse_event", noted)
+        with locked(file) as release, ThreadPoolExecutor(8) as senders:
+            waiting = [senders.submit(deliver, hanging, missed_call(number)) for number in range(8)]
+            wait_until(lambda: len(read) == 8)
+            assert deliver(url, missed_call()).status_code == 200
+            release()
+            assert {one.result().status_code for one in waiting} == {200}
+
+    def test_what_fails_when_nobody_waits_any_more_is_logged_once(
+        self, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        monkeypatch.setattr(database, "SQLITE_BUSY_SECONDS", 1)
+        submit, handed_in = Inbox.submit, []
+
+        def noted(inbox: Inbox, **delivery: Any) -> Future[Receipt]:
+            handed_in.append(submit(inbox, **delivery))
+            return handed_in[-1]
+
+        monkeypatch.setattr(Inbox, "submit", noted)
+        assert deliver(url, missed_call()).status_code == 200
+        (file,) = tmp_path.glob("*.db")
+        with locked(file) as release, monkeypatch.context() as impatient:
+            impatient.setattr(receiver, "STORE_SECONDS", 0.01)
+            assert {deliver(url, missed_call(2 + number)).status_code for number in range(3)} == {503}
+            while len(handed_in) > 1:
+                assert isinstance(handed_in.pop().exception(PATIENCE_SECONDS), LedgerUnreachableError)
+            release()
+        # The loop has turned since they failed.
+        assert deliver(url, missed_call(9)).status_code == 200
+        gc.collect()
+        errors = [record.name for record in caplog.records if record.levelno >= logging.ERROR]
+        assert errors == [receiver.log.name]
+
+
+@contextmanager
+def locked(file: Path) -> Iterator[Callable[[], object]]:
+    """Keep everybody else from writing to a SQLite file; yields what lets them."""
+    with closing(sqlite3.connect(file, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield lambda: other.execute("ROLLBACK")
 
 
 def test_what_is_answered_with_200_is_in_a_ledger_that_was_replaced(url: str, tmp_path: Path) -> None:
