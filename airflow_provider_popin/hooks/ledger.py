@@ -19,6 +19,9 @@ DEFAULT_LEDGER: Final = "popin_ledger"
 _LOCAL_EXECUTORS = frozenset({"LocalExecutor", "SequentialExecutor", "DebugExecutor"})
 # A Postgres server that answers at all does so within this time; libpq itself would wait for ever.
 CONNECT_SECONDS = 5
+# A host that failed and a firewall that forgot the connection say nothing: the system would send for 15
+# minutes what nobody takes, and wait for two hours for an answer before it asks for it.
+GONE_SECONDS = 30
 
 
 def open_ledger(ledger_conn_id: str) -> Ledger:
@@ -42,7 +45,8 @@ def sql_engine(conn_id: str) -> Engine:
 
     Both versions behave alike (``future``), and no statement's values get into an error text
     (``hide_parameters``): they may be personal. Postgres has :data:`CONNECT_SECONDS` to accept a connection,
-    unless the extras say ``connect_timeout``; that limits no statement, however long it runs.
+    and a machine that does not answer any more is given up after :data:`GONE_SECONDS`, unless the extras say
+    otherwise, in libpq's words; neither limits a statement, however long it runs.
 
     :param conn_id: id of a connection whose hook is a ``DbApiHook``.
     :raises PopinConfigError: the connection is of no SQL database, its SQLite path is ambiguous, or its host
@@ -72,17 +76,27 @@ def sql_engine(conn_id: str) -> Engine:
         if connection.extra_dejson.get("cursor"):
             raise _config_error(conn_id, "cursor", "must not be set: rows are read by position here")
         # The hook's own copy, which no other hook sees.
-        hook.connection.extra = json.dumps({"connect_timeout": CONNECT_SECONDS} | connection.extra_dejson)
+        hook.connection.extra = json.dumps(_patience() | connection.extra_dejson)
         # The hook's URL leaves out sslmode, options and what else the extras say; its connections do not.
         kwargs["creator"] = hook.get_conn
     elif connection.conn_type == "postgres":
-        kwargs["connect_args"] = {"connect_timeout": CONNECT_SECONDS}
+        kwargs["connect_args"] = _patience()
     try:
         engine: Engine = hook.get_sqlalchemy_engine(engine_kwargs=kwargs)
     except ValueError as error:
         # Of Airflow's hook or of SQLAlchemy: a scheme that is none, a number that is text.
         raise _config_error(conn_id, "extra", "has a value that the database's driver cannot take") from error
     return engine
+
+
+def _patience() -> dict[str, int]:
+    """How long libpq waits for a server, in its own words."""
+    return {
+        "connect_timeout": CONNECT_SECONDS,
+        "keepalives_idle": GONE_SECONDS // 2,
+        "keepalives_interval": GONE_SECONDS // 6,
+        "tcp_user_timeout": GONE_SECONDS * 1000,
+    }
 
 
 def _may_be_hosts(text: str) -> bool:

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -166,6 +167,25 @@ def test_a_limit_of_the_connection_itself_counts(
         with pytest.raises(sa.exc.OperationalError):
             sql_engine("pg").connect()
         assert time.monotonic() - started < 45
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("extra", [None, {"sslmode": "disable"}, {"tcp_user_timeout": 7000}])
+def test_a_postgres_machine_that_is_gone_is_noticed(
+    set_connection: Callable[..., None], postgres: str, extra: dict[str, object] | None
+) -> None:
+    url = sa.engine.make_url(f"postgresql://{postgres}")
+    fields = {"host": url.host, "port": url.port, "login": url.username, "password": url.password}
+    set_connection("pg", conn_type="postgres", schema=url.database, **fields, extra=extra)
+    engine = sql_engine("pg")
+    with engine.connect() as connection:
+        driver: Any = connection.connection.dbapi_connection
+        info = driver.info
+        told = info.get_parameters() if hasattr(info, "get_parameters") else info.dsn_parameters
+    engine.dispose()
+
+    assert int(told["keepalives_idle"]) < 60
+    assert int(told["tcp_user_timeout"]) == (extra or {}).get("tcp_user_timeout", 30_000)
 
 
 @pytest.mark.parametrize(
