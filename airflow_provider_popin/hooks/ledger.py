@@ -71,7 +71,8 @@ def sql_engine(conn_id: str) -> Engine:
         raise _config_error(conn_id, "host", "is no host name: between its dots must be 1 to 63 characters")
     if not isinstance(connection.extra_dejson, dict):
         raise _config_error(conn_id, "extra", "must be a JSON object")
-    kwargs: dict[str, object] = {"future": True, "hide_parameters": True}
+    # Pinged: a server that restarted, or limits how long a session may idle, ended what the pool has kept.
+    kwargs: dict[str, object] = {"future": True, "hide_parameters": True, "pool_pre_ping": True}
     if connection.conn_type == "postgres" and connection.extra_dejson:
         if connection.extra_dejson.get("cursor"):
             raise _config_error(conn_id, "cursor", "must not be set: rows are read by position here")

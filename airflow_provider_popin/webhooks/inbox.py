@@ -91,6 +91,9 @@ class Inbox:
 
     def _next_batch(self) -> list[_Waiting]:
         """Wait for deliveries; none when the inbox is closed."""
+        if not self._waiting:
+            # Hours may pass, and the server may end the session: the pool looks whether it is still there.
+            self._disconnect()
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._closed)
             return [self._waiting.popleft() for _ in range(min(len(self._waiting), _MAX_BATCH))]

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import pytest
 import requests
 import sqlalchemy as sa
+from sqlalchemy.engine import URL
 
 from airflow_provider_popin.plugins import admission, receiver
 from airflow_provider_popin.sync.errors import LedgerUnreachableError
@@ -343,28 +344,56 @@ def test_what_is_answered_with_200_is_in_a_ledger_that_was_replaced(url: str, tm
     assert kept == answers.count(200)
 
 
-@pytest.mark.postgres
-def test_deliveries_at_once_on_postgres(
-    api_server: str, set_connection: SetConnection, tmp_path: Path, postgres: str
-) -> None:
-    with empty_schema(postgres) as server:
+@pytest.fixture
+def server(postgres: str, set_connection: SetConnection) -> Iterator[tuple[str, URL]]:
+    """A ledger connection to Postgres, and the URL of its empty schema."""
+    with empty_schema(postgres) as url:
         ledger_conn_id = fresh_id("ledger")
         set_connection(
             ledger_conn_id,
             conn_type="postgres",
-            host=server.host,
-            port=server.port,
-            login=server.username,
-            password=server.password,
-            schema=server.database,
-            extra=dict(server.query),
+            host=url.host,
+            port=url.port,
+            login=url.username,
+            password=url.password,
+            schema=url.database,
+            extra=dict(url.query) | {"application_name": ledger_conn_id},
         )
-        url = address(api_server, set_up(set_connection, tmp_path, ledger_conn_id=ledger_conn_id))
-        bodies = [missed_call(number) for number in range(30)] * 2
-        with ThreadPoolExecutor(20) as senders:
-            answers = list(senders.map(lambda body: deliver(url, body), bodies))
-        assert {answer.status_code for answer in answers} == {200}
-        assert sorted(answer.json()["duplicate"] for answer in answers) == [False] * 30 + [True] * 30
+        yield ledger_conn_id, url
+
+
+@pytest.mark.postgres
+def test_deliveries_at_once_on_postgres(
+    api_server: str, set_connection: SetConnection, tmp_path: Path, server: tuple[str, URL]
+) -> None:
+    url = address(api_server, set_up(set_connection, tmp_path, ledger_conn_id=server[0]))
+    bodies = [missed_call(number) for number in range(30)] * 2
+    with ThreadPoolExecutor(20) as senders:
+        answers = list(senders.map(lambda body: deliver(url, body), bodies))
+    assert {answer.status_code for answer in answers} == {200}
+    assert sorted(answer.json()["duplicate"] for answer in answers) == [False] * 30 + [True] * 30
+
+
+@pytest.mark.postgres
+def test_a_session_that_the_server_has_ended_costs_no_delivery(
+    api_server: str, set_connection: SetConnection, tmp_path: Path, server: tuple[str, URL]
+) -> None:
+    """A restart, or a limit for idle sessions: hours may pass between two deliveries."""
+    ledger_conn_id, database_url = server
+    url = address(api_server, set_up(set_connection, tmp_path, ledger_conn_id=ledger_conn_id))
+    assert deliver(url, missed_call(1)).status_code == 200
+    administrator = sa.create_engine(database_url, future=True, isolation_level="AUTOCOMMIT")
+    ours = sa.text(
+        "SELECT count(*), count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+        " WHERE application_name = :ours AND state = 'idle'"
+    )
+    with administrator.connect() as connection:
+        ended = connection.execute(ours, {"ours": ledger_conn_id}).one()[0]
+        wait_until(lambda: connection.execute(ours, {"ours": ledger_conn_id}).one()[0] == 0)
+    administrator.dispose()
+
+    assert ended
+    assert deliver(url, missed_call(2)).status_code == 200
 
 
 def test_nothing_of_a_delivery_is_logged(
