@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
@@ -43,6 +43,19 @@ def load_timezone(name: object) -> ZoneInfo:
         return ZoneInfo(name)
     except (KeyError, ValueError, OSError):
         raise PopinInputError("is not an IANA timezone", code="timezone_unknown", field="timezone") from None
+
+
+def shown_timezone(name: str | None) -> tzinfo:
+    """The timezone to tell a stored instant in: UTC where none is stored, or none that this machine knows.
+
+    The machine that stored it may have a newer timezone database.
+
+    :param name: as it was stored
+    """
+    try:
+        return UTC if name is None else load_timezone(name)
+    except PopinInputError:
+        return UTC
 
 
 def is_popin_time(text: object) -> bool:

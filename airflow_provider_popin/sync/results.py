@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import lru_cache
 from itertools import starmap
-from zoneinfo import ZoneInfo
 
+from airflow_provider_popin.client.slots import shown_timezone
 from airflow_provider_popin.sync.admission import ResultSet, Situation, final_result
 from airflow_provider_popin.sync.ledger import ledger_queries
 from airflow_provider_popin.sync.ledger.events import Ending, Record
@@ -51,18 +51,19 @@ def write_results(
 
 
 def call_time(record: Record | Ending) -> str | None:
-    """The start of a lead's call: ISO 8601 with the offset of the seller's timezone.
+    """The start of a lead's call: ISO 8601 with the offset of the seller's timezone, or of UTC where this
+    machine does not know that.
 
     :param record: with or without a slot
     """
     if record.slot_start is None:
         return None
-    return _told_time(record.slot_start, record.slot_timezone or "UTC")
+    return _told_time(record.slot_start, record.slot_timezone)
 
 
 @lru_cache(maxsize=1024)
-def _told_time(slot_start: int, timezone: str) -> str:
-    return datetime.fromtimestamp(slot_start, UTC).astimezone(ZoneInfo(timezone)).isoformat()
+def _told_time(slot_start: int, timezone: str | None) -> str:
+    return datetime.fromtimestamp(slot_start, shown_timezone(timezone)).isoformat()
 
 
 def _ends(

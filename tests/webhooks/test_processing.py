@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from datetime import UTC, datetime
 
 import pytest
 import sqlalchemy as sa
@@ -289,6 +290,14 @@ class TestAssetEvents:
             "occurred_at": "2030-03-17T19:00:00+00:00",
             "event_id": event,
         }
+
+    def test_a_timezone_that_this_machine_does_not_know_holds_up_nobody(self, ledger: Ledger) -> None:
+        """The timezone database of the worker that booked may be newer."""
+        key = customer_lead(ledger, "booked")
+        change(ledger, key, slot_timezone="Nowhere/Yet")
+        assert told(ledger, body(MISSED, timestamp=SLOT + 60)) == [("matched", "outcome")]
+        (event,) = next_asset_events(ledger)
+        assert event.extra["call_time"] == datetime.fromtimestamp(SLOT, UTC).isoformat()
 
     def test_of_a_resolved_doubt_the_call_is_told(self, ledger: Ledger) -> None:
         customer_lead(ledger, "in_doubt")

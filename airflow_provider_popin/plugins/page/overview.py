@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from itertools import groupby
 from typing import Annotated
 from zoneinfo import ZoneInfo
@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 from fastapi import APIRouter, Depends
 from fastapi.responses import HTMLResponse
 
+from airflow_provider_popin.client.slots import shown_timezone
 from airflow_provider_popin.plugins.page.formats import display_timezone
 from airflow_provider_popin.plugins.page.frame import Page, page
 from airflow_provider_popin.plugins.page.rendering import render
@@ -167,5 +168,4 @@ def slot_days(seats: Iterable[SlotUse]) -> list[SlotDay]:
 
 
 def _seller_day(use: SlotUse) -> date:
-    zone = ZoneInfo(use.timezone) if use.timezone else UTC
-    return datetime.fromtimestamp(use.slot_start, zone).date()
+    return datetime.fromtimestamp(use.slot_start, shown_timezone(use.timezone)).date()
