@@ -20,6 +20,7 @@ from sqlalchemy.exc import (
     OperationalError,
     SQLAlchemyError,
 )
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from airflow_provider_popin.sync.errors import LedgerError, LedgerRolledBackError, LedgerUnreachableError
 from airflow_provider_popin.sync.ledger import record_sql
@@ -121,6 +122,8 @@ def translated() -> Iterator[None]:
         if error.connection_invalidated or isinstance(error, _PASSING):
             raise LedgerUnreachableError(_described(error)) from error
         raise LedgerError(_described(error)) from error
+    except PoolTimeoutError as error:
+        raise LedgerUnreachableError("all connections to the ledger's database are taken") from error
     except SQLAlchemyError as error:
         raise LedgerError(_described(error)) from error
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
-from sqlalchemy.pool import NullPool
+from sqlalchemy.pool import NullPool, QueuePool
 
 from airflow_provider_popin.sync.errors import LedgerError, LedgerUnreachableError
 from airflow_provider_popin.sync.ledger import database as database_module
@@ -375,6 +375,17 @@ class TestTrouble:
             write_and_lose()
         assert record(ledger, key).booking_state == "planned"
         assert apply(ledger, booking_intent(key)) == [True]
+
+    def test_a_connection_that_everybody_waits_for(self, database: Database) -> None:
+        url = sa.engine.make_url(database.url)
+        few = {"poolclass": QueuePool, "pool_size": 1, "max_overflow": 0, "pool_timeout": 0.01}
+        ledger = Ledger.open(sa.create_engine(url, future=True, **few))
+        with ledger.read():
+            with pytest.raises(LedgerUnreachableError, match="are taken"), ledger.read():
+                pass
+            with pytest.raises(LedgerUnreachableError, match="are taken"):
+                ledger.connect()
+        ledger.engine.dispose()
 
     @pytest.mark.parametrize("how", ["deleted", "replaced"])
     def test_a_file_that_is_deleted_or_replaced_while_it_is_in_use(
