@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import re
 import sqlite3
+from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -85,6 +86,15 @@ def test_own_file_becomes_a_table_with_columns_for_answers(tmp_path: Path) -> No
     assert crm.count_states(database) == {"": 2}
 
 
+@pytest.fixture
+def usual_field_limit() -> Iterator[None]:
+    """Whoever has read leads from a file in this process has raised it."""
+    before = csv.field_size_limit(131_072)
+    yield
+    csv.field_size_limit(before)
+
+
+@pytest.mark.usefixtures("usual_field_limit")
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
