@@ -34,10 +34,11 @@ SECONDS ?= 10
 PORT ?= 8080
 SANDBOX_PORT ?= 8081
 
-# Our servers are on this machine: a proxy of the user's would not find them.
+# Our servers are on this machine: a proxy of the user's would not find them. Sorted, each stands there once, also
+# where make calls make.
 comma := ,
 empty :=
-export no_proxy := $(subst $(empty) ,$(comma),$(strip 127.0.0.1 localhost $(no_proxy) $(NO_PROXY)))
+export no_proxy := $(subst $(empty) ,$(comma),$(sort 127.0.0.1 localhost $(subst $(comma), ,$(no_proxy) $(NO_PROXY))))
 export NO_PROXY := $(no_proxy)
 # From LANG=C Python goes to UTF-8 by itself; with LC_ALL=C it cannot start where a folder's name is not ASCII.
 ifneq ($(filter C POSIX,$(LC_ALL)),)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 import tempfile
 import time
@@ -17,6 +16,7 @@ from benchmarks.cpu import cores
 from benchmarks.findings import Findings
 from benchmarks.runner import Runner
 from benchmarks.servers import Sandbox
+from scripts.stopping import interrupted_once
 
 _ROOT = Path(__file__).parents[1]
 _CAPTURE = ("capture",)
@@ -36,15 +36,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     :return: exit code: 1 where a full run stays below a bar or could not measure something
     """
     arguments = _parser().parse_args(argv)
-    # Ended from outside, it still ends the servers that it started.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     plan = QUICK if arguments.quick else FULL
     began = time.monotonic()
     programs = postgres.programs()
     findings = Findings(
         environment=environment.describe(drt=arguments.drt, postgres=programs), quick=arguments.quick
     )
-    with ExitStack() as stack:
+    with interrupted_once(), ExitStack() as stack:
         server_core, client_core = cores()
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="popin-bench-")))
         runner = Runner(

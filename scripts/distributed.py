@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import logging
 import shutil
-import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -33,6 +32,7 @@ from scripts.distributed_world import (
     make_people,
 )
 from scripts.standalone import free_port
+from scripts.stopping import interrupted_once
 from tests import postgres_server
 
 PLACE = local_airflow.ROOT / ".distributed"
@@ -99,14 +99,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m scripts.distributed", description=__doc__)
     parser.add_argument("--place", type=lambda text: Path(text).resolve(), default=PLACE)
     given = parser.parse_args(arguments)
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.default_int_handler)
     # A killed client leaves replies that cannot be delivered; the sandbox tells that as an error.
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
     began = time.monotonic()
     try:
         local_airflow.check_place(given.place)
-        facts = _play(given.place)
+        with interrupted_once():
+            facts = _play(given.place)
     except KeyboardInterrupt:
         print("distributed: stopped", file=sys.stderr)
         return 130

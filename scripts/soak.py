@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import count
@@ -27,6 +27,7 @@ from sqlalchemy.exc import OperationalError
 from airflow_provider_popin.sandbox.fault_kinds import KINDS
 from airflow_provider_popin.sandbox.server import SandboxServer
 from airflow_provider_popin.sandbox.settings import SandboxSettings
+from scripts.stopping import interrupted_once
 from tests import postgres, postgres_server
 from tests.faults.invariants import check_invariants
 from tests.faults.people import lead_rows
@@ -240,15 +241,26 @@ def main() -> int:
     seconds = arguments.minutes * 60 / 2
     print(f"Soaking for {arguments.minutes:g} minutes, seed {arguments.seed}", flush=True)
     found = [Figures("SQLite"), Figures("Postgres")]
-    soak(found[0], _sqlite, seconds, arguments.seed)
+    try:
+        with interrupted_once():
+            _soak_both(found, seconds, arguments.seed)
+    except KeyboardInterrupt:
+        print("soak: stopped; until then", file=sys.stderr)
+        for figures in found:
+            print(figures.line())
+        return 130
+    return 1 if any(figures.violations for figures in found) else 0
+
+
+def _soak_both(found: Sequence[Figures], seconds: float, seed: int) -> None:
+    soak(found[0], _sqlite, seconds, seed)
     print(found[0].line(), flush=True)
     if postgres_server.find_programs() is None and "POPIN_TEST_POSTGRES" not in os.environ:
         print("SKIPPED: Postgres is not installed (package postgresql), POPIN_TEST_POSTGRES is not set")
-    else:
-        with postgres.server_for_tests() as address:
-            soak(found[1], _postgres(address), seconds, arguments.seed)
-        print(found[1].line(), flush=True)
-    return 1 if any(figures.violations for figures in found) else 0
+        return
+    with postgres.server_for_tests() as address:
+        soak(found[1], _postgres(address), seconds, seed)
+    print(found[1].line(), flush=True)
 
 
 if __name__ == "__main__":

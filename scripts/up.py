@@ -13,12 +13,10 @@ import logging
 import secrets
 import shlex
 import shutil
-import signal
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 
 from airflow_provider_popin.sandbox.server import SandboxServer
 from airflow_provider_popin.sandbox.settings import SandboxSettings
@@ -26,6 +24,7 @@ from airflow_provider_popin.sandbox.webhook_settings import WebhookSettings
 from scripts import crm, local_airflow
 from scripts.feeder import Feeder
 from scripts.standalone import HOST, PortTakenError, Standalone, StandaloneError, check_port
+from scripts.stopping import interrupted_once
 
 EXAMPLES = local_airflow.ROOT / "example_dags"
 DEFAULT_PLACE = local_airflow.ROOT / ".up"
@@ -51,7 +50,6 @@ FASTER = {
     'schedule="*/15 * * * *"': 'schedule="* * * * *"',
     'schedule="@hourly"': 'schedule="*/2 * * * *"',
 }
-_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # Near the end of the first run one booking's answer is lost: what needs a person is what the page is for.
 FAULTS = ("schedule:500_before_commit@150",)
 # So soon after its booking a call takes place, whenever its slot is.
@@ -88,15 +86,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     :return: exit code: 0 after Ctrl-C, 1 when Airflow fails, 2 when a port is taken.
     """
     given = _parser().parse_args(arguments)
-    # Whoever ends this process by another signal wants no Airflow to be left over either. And what a shell
-    # starts in the background ignores SIGINT, and all of Airflow with it.
-    for number in _STOP_SIGNALS:
-        signal.signal(number, _stop_once)
     try:
         local_airflow.check_place(given.place)
         for port in (given.port, given.sandbox_port):
             check_port(port)
-        _up(given.place, given.port, given.sandbox_port)
+        with interrupted_once():
+            _up(given.place, given.port, given.sandbox_port)
     except KeyboardInterrupt:
         print("Everything is stopped.")
     except PortTakenError as error:
@@ -209,13 +204,6 @@ def start_the_loop(airflow: Standalone) -> list[str]:
     for dag in found:
         airflow.ask("PATCH", f"/dags/{dag}", json={"is_paused": False})
     return found
-
-
-def _stop_once(number: int, frame: FrameType | None) -> None:
-    # A second Ctrl-C while everything is being stopped must not leave half of it running.
-    for one in _STOP_SIGNALS:
-        signal.signal(one, signal.SIG_IGN)
-    raise KeyboardInterrupt
 
 
 def _up(place: Path, port: int, sandbox_port: int) -> None:

@@ -34,6 +34,7 @@ from airflow_provider_popin.sync.ledger import ledger_queries, schema
 from airflow_provider_popin.sync.ledger.ledger import Ledger
 from scripts import local_airflow
 from scripts.standalone import HOST, free_port
+from scripts.stopping import interrupted_once
 
 KEY = "load-test-key-5d1f"
 CONN_ID = "popin_load"
@@ -312,10 +313,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--workers", type=int, default=1, help="processes of the API server")
     given = parser.parse_args(arguments)
-    # Whoever ends this process wants no API server to be left over.
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     numbers = range(1, int(given.rate * given.seconds) + 1)
-    with tempfile.TemporaryDirectory(prefix="popin-load-") as name:
+    with interrupted_once(), tempfile.TemporaryDirectory(prefix="popin-load-") as name:
         path = Path(name, "ledger.db")
         ledger = Ledger.open(sa.create_engine(f"sqlite:///{path}", future=True))
         book_calls(ledger, numbers)

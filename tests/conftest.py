@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
 from collections.abc import Callable, Generator, Iterator
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from zoneinfo import ZoneInfo
 import hypothesis
 import pytest
 
+from scripts.stopping import STOP_SIGNALS
 from tests import network, postgres, privacy
 from tests.airflow_env import prepare_environment
 
@@ -65,6 +67,18 @@ def pytest_runtest_makereport(
                 report.outcome = "failed"
                 report.longrepr = f"{title} of {item.nodeid} holds personal data: {found}"
     return report
+
+
+@pytest.fixture(autouse=True)
+def _signals_as_before() -> Iterator[None]:
+    """Fail a test that leaves other handlers: later tests' processes would inherit what is ignored."""
+    before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+    yield
+    after = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+    for number in STOP_SIGNALS:
+        if after[number] != before[number]:
+            signal.signal(number, before[number])
+    assert after == before
 
 
 @pytest.fixture(scope="session")

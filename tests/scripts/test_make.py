@@ -28,8 +28,10 @@ def environment(**variables: str) -> dict[str, str]:
     ("given", "expected"),
     [
         ({}, "127.0.0.1,localhost"),
-        ({"NO_PROXY": "pypi.example.com,.test"}, "127.0.0.1,localhost,pypi.example.com,.test"),
-        ({"no_proxy": "a.test", "NO_PROXY": "b.test"}, "127.0.0.1,localhost,a.test,b.test"),
+        ({"NO_PROXY": "pypi.example.com,.test"}, ".test,127.0.0.1,localhost,pypi.example.com"),
+        ({"no_proxy": "a.test", "NO_PROXY": "b.test"}, "127.0.0.1,a.test,b.test,localhost"),
+        # As in a make that make calls.
+        ({"no_proxy": "127.0.0.1,localhost", "NO_PROXY": "127.0.0.1,localhost"}, "127.0.0.1,localhost"),
     ],
 )
 def test_no_proxy_is_asked_for_this_machine(given: dict[str, str], expected: str) -> None:

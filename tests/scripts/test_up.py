@@ -15,8 +15,7 @@ import pytest
 from example_dags import popin_file_sync
 from scripts import up
 from scripts.standalone import PortTakenError, check_port, free_port
-
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+from scripts.stopping import STOP_SIGNALS
 
 
 @pytest.mark.parametrize("option", ["--port", "--sandbox-port"])
@@ -34,7 +33,7 @@ def test_taken_port_is_told_with_a_way_out(
     assert not (tmp_path / "up").exists()
 
 
-@pytest.mark.parametrize("again", SIGNALS)
+@pytest.mark.parametrize("again", STOP_SIGNALS)
 def test_whoever_is_impatient_leaves_nothing_running(
     again: signal.Signals, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -50,13 +49,8 @@ def test_whoever_is_impatient_leaves_nothing_running(
 
     monkeypatch.setattr(up, "make_standalone", lambda *_, **__: airflow())
     monkeypatch.setattr(up, "start_the_loop", lambda _: os.kill(os.getpid(), signal.SIGINT))
-    handlers = {number: signal.getsignal(number) for number in SIGNALS}
     ports = ["--port", str(free_port()), "--sandbox-port", str(free_port())]
-    try:
-        assert up.main([*ports, "--place", str(tmp_path / "up")]) == 0
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
+    assert up.main([*ports, "--place", str(tmp_path / "up")]) == 0
     assert ended == [again]
     assert capsys.readouterr().out.endswith("Everything is stopped.\n")
 
