@@ -132,14 +132,24 @@ def sandbox(_sandbox_server: SandboxServer) -> SandboxServer:
 
 
 @pytest.fixture
-def popin_connection(sandbox: SandboxServer, set_connection: Callable[..., None]) -> str:
+def connect_popin(sandbox: SandboxServer, set_connection: Callable[..., None]) -> Callable[..., None]:
+    """Return ``connect_popin(**extra)``: makes ``popin_default`` the sandbox, with these extra fields."""
+
+    def connect_popin(**extra: Any) -> None:
+        set_connection(
+            "popin_default",
+            conn_type="popin",
+            host=sandbox.url,
+            login=SELLER_TOKEN,
+            password=API_KEY,
+            extra=extra,
+        )
+
+    return connect_popin
+
+
+@pytest.fixture
+def popin_connection(connect_popin: Callable[..., None]) -> str:
     """Make ``popin_default`` the sandbox, without a rate limit; return the connection id."""
-    set_connection(
-        "popin_default",
-        conn_type="popin",
-        host=sandbox.url,
-        login=SELLER_TOKEN,
-        password=API_KEY,
-        extra={"requests_per_second": 0, "timeout_seconds": 30},
-    )
+    connect_popin(requests_per_second=0, timeout_seconds=30)
     return "popin_default"

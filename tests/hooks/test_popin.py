@@ -53,20 +53,13 @@ def test_capture_slots_and_schedule(hook: PopinHook, sandbox: SandboxServer) -> 
     ("number", "argument", "country"), [("98765 43210", None, "91"), ("070-174 06 05", "SE", "46")]
 )
 def test_a_number_without_a_country_is_read_in_the_region_of_argument_or_connection(
-    set_connection: Callable[..., None],
+    connect_popin: Callable[..., None],
     sandbox: SandboxServer,
     number: str,
     argument: str | None,
     country: str,
 ) -> None:
-    set_connection(
-        "popin_default",
-        conn_type="popin",
-        host=sandbox.url,
-        login=SELLER_TOKEN,
-        password=API_KEY,
-        extra={"default_region": "IN"},
-    )
+    connect_popin(default_region="IN")
     with PopinHook() as hook:
         hook.capture(name=ASHA["name"], mobile=number, default_region=argument)
     (customer,) = sandbox.customers()

@@ -298,19 +298,14 @@ class TestArgumentsAtRunTime:
         assert report(run)["results_path"] is None
 
     def test_the_connections_ledger_is_used_when_asked_for(
-        self, sandbox: SandboxServer, run_dag: Run, set_connection: Callable[..., None], tmp_path: Path
+        self,
+        connect_popin: Callable[..., None],
+        run_dag: Run,
+        set_connection: Callable[..., None],
+        tmp_path: Path,
     ) -> None:
-        from tests.conftest import API_KEY, SELLER_TOKEN
-
         set_connection("books", conn_type="sqlite", host=str(tmp_path / "books.db"))
-        set_connection(
-            "popin_default",
-            conn_type="popin",
-            host=sandbox.url,
-            login=SELLER_TOKEN,
-            password=API_KEY,
-            extra={"requests_per_second": 0, "ledger_conn_id": "books"},
-        )
+        connect_popin(requests_per_second=0, ledger_conn_id="books")
         assert counts(run_dag(make_dag("sync_own_ledger", leads=ROWS, ledger_conn_id=None))) == BOOKED
         assert (tmp_path / "books.db").exists()
 

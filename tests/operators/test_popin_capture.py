@@ -292,18 +292,9 @@ def test_unusable_values_are_named_without_showing_them_and_nothing_is_sent(
 
 
 def test_a_region_of_the_connection_is_used_for_a_number_without_country(
-    run_dag: Callable[..., Any], sandbox: SandboxServer, set_connection: Callable[..., None]
+    run_dag: Callable[..., Any], sandbox: SandboxServer, connect_popin: Callable[..., None]
 ) -> None:
-    from tests.conftest import API_KEY, SELLER_TOKEN
-
-    set_connection(
-        "popin_default",
-        conn_type="popin",
-        host=sandbox.url,
-        login=SELLER_TOKEN,
-        password=API_KEY,
-        extra={"default_region": "IN"},
-    )
+    connect_popin(default_region="IN")
     with make_dag("capture_region") as dag:
         PopinCaptureOperator(task_id="capture", name="Asha Examplesen", mobile="98765 43210")
     run_dag(dag)

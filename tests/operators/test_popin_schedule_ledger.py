@@ -271,21 +271,13 @@ def test_who_names_a_lead_and_no_ledger_is_told_so(
 
 def test_the_ledger_of_the_popin_connection_is_used_where_none_is_given(
     run_dag: Callable[..., Any],
-    sandbox: SandboxServer,
     customer_id: str,
     slot: Slot,
     ledger_conn_id: str,
-    set_connection: Callable[..., None],
+    connect_popin: Callable[..., None],
     tmp_path: Path,
 ) -> None:
-    set_connection(
-        "popin_default",
-        conn_type="popin",
-        host=sandbox.url,
-        login=SELLER_TOKEN,
-        password=API_KEY,
-        extra={"ledger_conn_id": ledger_conn_id},
-    )
+    connect_popin(ledger_conn_id=ledger_conn_id)
     dag = with_ledger("ledger_of_connection", customer_id, slot, ledger_conn_id=None)
 
     assert states(run_dag(dag)) == {"book": "success"}

@@ -133,21 +133,14 @@ async def test_a_refusal_ends_it_at_once(sandbox: SandboxServer, status: int, sa
 
 
 async def test_a_key_that_was_changed_meanwhile_counts(
-    sandbox: SandboxServer, set_connection: Callable[..., None]
+    sandbox: SandboxServer, connect_popin: Callable[..., None]
 ) -> None:
     sandbox.set_faults("slots:empty_availability")
     waiting = asyncio.create_task(only_event(trigger(seconds=PATIENCE_SECONDS, max_slots=1)))
     await asyncio.to_thread(wait_until, sandbox.requests)
 
     # The extra field stands for another key, of which the sandbox has one only.
-    set_connection(
-        "popin_default",
-        conn_type="popin",
-        host=sandbox.url,
-        login=SELLER_TOKEN,
-        password=API_KEY,
-        extra={"timeout_seconds": 29},
-    )
+    connect_popin(timeout_seconds=29)
     sandbox.set_faults("slots:401@1")
 
     assert (await waiting)["status"] == "success"
