@@ -245,17 +245,20 @@ def _text_lines(stream: ByteStream, name: str) -> Iterator[str]:
 
 def _byte_lines(stream: ByteStream, name: str) -> Iterator[bytes]:
     """Split into lines, with their ends. Faster than the readline of most object stores, and bounded."""
-    pending = b""
+    pending = bytearray()
     done = 0
     while chunk := stream.read(_CHUNK_BYTES):
-        *lines, pending = (pending + chunk).split(b"\n")
-        done += len(lines)
-        for line in lines:
-            yield line + b"\n"
+        pending += chunk
+        # A stream may give a few bytes at a time: a long line is looked through once, not at each of them.
+        if b"\n" in chunk:
+            *lines, pending = pending.split(b"\n")
+            done += len(lines)
+            for line in lines:
+                yield bytes(line) + b"\n"
         if len(pending) > MAX_LINE_BYTES:
             raise LeadFileError(f"a line over {MAX_LINE_BYTES >> 20} MiB", path=name, line=done + 1)
     if pending:
-        yield pending
+        yield bytes(pending)
 
 
 def _unzipped(stream: ByteStream, name: str) -> ByteStream:
