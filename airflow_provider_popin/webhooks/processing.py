@@ -8,6 +8,7 @@ database's clock was set back.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -27,6 +28,10 @@ from airflow_provider_popin.webhooks import deliveries, matching, outbox
 from airflow_provider_popin.webhooks.events import ENDINGS, OUTCOMES, EventKind
 from airflow_provider_popin.webhooks.matching import Candidate, Match
 
+log = logging.getLogger(__name__)
+
+# Why an event is unmatched that made processing fail each time.
+UNPROCESSABLE = "unprocessable"
 # Events of one transaction: short enough not to keep a sync from writing.
 BATCH = 100
 # A capture's webhook may overtake the commit of its answer: after these pauses its customer is looked for
@@ -36,6 +41,9 @@ RETRY_SECONDS = (20.0, 300.0)
 _A_LITTLE = 0.001
 # Serialises processing on Postgres; any constant that others do not use.
 _PROCESSING_LOCK = 0x706F706965
+
+# What says nothing about an event: a lost connection, a deadlock, a disk that is full.
+_DATABASE_TROUBLE = (sa.exc.OperationalError, sa.exc.InterfaceError)
 
 _events = tables.events.c
 _leads = schema.leads.c
@@ -88,7 +96,8 @@ class _Done:
 def process_waiting(ledger: Ledger, *, limit: int | None = None) -> Processed:
     """Process events that were received. Idempotent, resumable after a crash, safe from several processes.
 
-    An event of a customer whom the ledger does not know (yet) is looked at again for some minutes.
+    An event of a customer whom the ledger does not know (yet), or that cannot be processed, is looked at
+    again for some minutes.
 
     :param ledger: with the events.
     :param limit: at most so many, in transactions of :data:`BATCH`; None for all that are due.
@@ -122,14 +131,47 @@ def process_batch(connection: Connection, ledger: Ledger, *, limit: int = BATCH)
     rows = connection.execute(query.limit(limit)).fetchall()
     if not rows:
         return Processed(0, still_waiting=False)
-    known = _known(connection, rows)
-    for row in rows:
-        done = _process(connection, ledger, row, known, now)
-        _note(connection, row, done, now)
-        if done is not None and done.record is not None:
-            outbox.put(connection, row, done.record, known.sources[done.record.id])
+    try:
+        _process_together(connection, ledger, rows, now)
+    except _DATABASE_TROUBLE:
+        raise
+    except Exception:  # noqa: BLE001 - whichever event it was, it is found and told of one by one
+        for row in rows:
+            _process_alone(connection, ledger, row, now)
     deliveries.forget_old(connection)
     return Processed(len(rows), still_waiting=len(rows) == limit)
+
+
+def _process_together(connection: Connection, ledger: Ledger, rows: Sequence[Any], now: float) -> None:
+    """All of these events, or an exception and none of them."""
+    with connection.begin_nested():
+        known = _known(connection, rows)
+        for row in rows:
+            done = _process(connection, ledger, row, known, now)
+            _note(connection, row, done, now)
+            if done is not None and done.record is not None:
+                outbox.put(connection, row, done.record, known.sources[done.record.id])
+
+
+def _process_alone(connection: Connection, ledger: Ledger, row: Any, now: float) -> None:
+    """One event, which must not hold up the others and every lead sync where it cannot be processed.
+
+    A newer receiver beside an older worker stores such events, for example: later somebody may know them.
+    """
+    try:
+        _process_together(connection, ledger, [row], now)
+    except _DATABASE_TROUBLE:
+        raise
+    except Exception as error:  # noqa: BLE001 - see above
+        is_last = row.tries >= len(RETRY_SECONDS)
+        # The error's text may quote a person.
+        log.error(
+            "The event %s of popin_events cannot be processed (%s). The others are; this one %s.",
+            row.id,
+            type(error).__name__,
+            "is left to a person" if is_last else "is tried again in some minutes",
+        )
+        _note(connection, row, _Done(EventStatus.UNMATCHED, UNPROCESSABLE) if is_last else None, now)
 
 
 def take_evidence(connection: Connection, ledger: Ledger) -> bool:

@@ -25,7 +25,8 @@ class EventView:
         ``dismissed``.
     :param reason: what it did (``resolved``, ``confirmed``, ``remembered``, ``alarm``, ``outcome``,
         ``noted``), or why it is unmatched (``unknown_customer``, ``no_booking``, ``several_bookings``,
-        ``several_leads``, ``booking_in_doubt``, ``time_unreadable``, ``time_ambiguous``, ...).
+        ``several_leads``, ``booking_in_doubt``, ``time_unreadable``, ``time_ambiguous``,
+        ``unprocessable``, ...).
     :param source: of the lead that it was matched to; None for none. So ``lead_id`` and ``generation``.
     :param payload: redacted.
     :param closed_by: who dismissed it, why and when.

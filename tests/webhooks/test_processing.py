@@ -48,6 +48,16 @@ from tests.webhooks.deliveries import (
 )
 
 HOUR = 3600
+# The last thing that an event does is refused.
+REFUSING = {
+    "sqlite": [
+        "CREATE TRIGGER refuses BEFORE INSERT ON popin_outbox BEGIN SELECT RAISE(ABORT, 'refused'); END"
+    ],
+    "postgresql": [
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE check_violation; END'",
+        "CREATE TRIGGER refuses BEFORE INSERT ON popin_outbox FOR EACH ROW EXECUTE FUNCTION refuse()",
+    ],
+}
 MISSED, SUCCESSFUL = "popin_call_missed", "popin_call_successful"
 
 
@@ -132,6 +142,49 @@ class TestEvidence:
         assert told(ledger, scheduled(SLOT)) == [("unmatched", "several_bookings")]
         assert [record(ledger, key).booking_state for key in keys] == ["in_doubt"] * 2
         assert not any(record(ledger, key).alarm for key in keys)
+
+
+class TestUnprocessable:
+    """As a newer receiver beside an older worker may store them."""
+
+    @pytest.mark.parametrize("stored", [{"kind": "someday"}, {"slot_local": "next week"}])
+    def test_it_holds_up_nobody_else_and_a_person_is_told(
+        self, ledger: Ledger, stored: dict[str, str], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        keys = [customer_lead(ledger, "in_doubt"), lead_in(ledger, "in_doubt", "L2", slot=SLOT, seat=2)]
+        change(ledger, keys[1], customer_id="MzE3")
+        before, event, after = deliver(ledger, scheduled(SLOT), scheduled(SLOT, 316), scheduled(SLOT, 317))
+        with ledger.write() as connection:
+            connection.execute(tables.events.update().where(tables.events.c.id == event).values(stored))
+
+        assert process_waiting(ledger) == Processed(3, still_waiting=False)
+        rows = [event_row(ledger, one) for one in (before, event, after)]
+        assert [(row.status, row.reason) for row in rows] == [
+            ("matched", "resolved"),
+            ("waiting", None),
+            ("matched", "resolved"),
+        ]
+        assert [record(ledger, key).booking_state for key in keys] == ["booked", "booked"]
+        assert len(next_asset_events(ledger)) == 2
+        assert f"event {event} of popin_events cannot be processed (ValueError)" in caplog.text
+
+        for seconds in RETRY_SECONDS:
+            let_pass(ledger, seconds)
+            process_waiting(ledger)
+        row = event_row(ledger, event)
+        assert (row.status, row.reason, row.due_at) == ("unmatched", "unprocessable", None)
+        assert [one.id for one in queries.unmatched(ledger)] == [event]
+
+    def test_what_it_did_until_then_is_undone(self, ledger: Ledger, database: Database) -> None:
+        """A statement that fails in the middle of an event, as where a trigger of the users' refuses it."""
+        key = customer_lead(ledger, "in_doubt")
+        (event,) = deliver(ledger, scheduled(SLOT))
+        with ledger.write() as connection:
+            for statement in REFUSING[connection.dialect.name]:
+                connection.execute(sa.text(statement))
+        assert process_waiting(ledger) == Processed(1, still_waiting=False)
+        assert record(ledger, key).booking_state == "in_doubt"
+        assert (event_row(ledger, event).status, event_row(ledger, event).tries) == ("waiting", 1)
 
 
 class TestUnknownCustomer:

@@ -33,6 +33,7 @@ _REASONS = {
     "time_ambiguous": "its time is ambiguous: clocks changed",
     "unknown_customer": "no lead has this customer",
     "no_customer": "it names no customer",
+    "unprocessable": "it cannot be processed: the log of who processes events says why",
 }
 _ALARM = "double_booking_alarm"
 
