@@ -163,10 +163,17 @@ def make_leads_file(file: Path) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m scripts.up", description=__doc__)
-    parser.add_argument("--port", type=int, default=8080, help="of Airflow's UI (%(default)s)")
-    parser.add_argument("--sandbox-port", type=int, default=8081, help="of the sandbox (%(default)s)")
+    parser.add_argument("--port", type=_port, default=8080, help="of Airflow's UI (%(default)s)")
+    parser.add_argument("--sandbox-port", type=_port, default=8081, help="of the sandbox (%(default)s)")
     parser.add_argument("--place", type=lambda text: Path(text).resolve(), default=DEFAULT_PLACE)
     return parser
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 1 <= port <= 65535:
+        raise argparse.ArgumentTypeError("must be from 1 to 65535")
+    return port
 
 
 def sandbox_settings(*, port: int, airflow_port: int, webhook_key: str) -> SandboxSettings:

@@ -33,6 +33,14 @@ def test_taken_port_is_told_with_a_way_out(
     assert not (tmp_path / "up").exists()
 
 
+@pytest.mark.parametrize("port", ["0", "65536", "-1"])
+def test_what_is_no_port_is_refused(port: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        up.main([f"--port={port}"])
+    assert ended.value.code == 2
+    assert "argument --port: must be from 1 to 65535" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("again", STOP_SIGNALS)
 def test_whoever_is_impatient_leaves_nothing_running(
     again: signal.Signals, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
