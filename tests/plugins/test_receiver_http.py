@@ -340,7 +340,9 @@ def test_what_is_answered_with_200_is_in_a_ledger_that_was_replaced(url: str, tm
     with ledger.read() as connection:
         kept = connection.exec_driver_sql("SELECT count(*) FROM popin_events").scalar_one()
     engine.dispose()
-    assert set(answers) == {200, 503}
+    # Whether a delivery or the processing in the background finds out first is chance.
+    assert set(answers) <= {200, 503}
+    assert answers[-1] == 200
     assert kept == answers.count(200)
 
 
