@@ -22,7 +22,7 @@ from airflow_provider_popin.client.errors import (
 )
 from airflow_provider_popin.hooks.ledger import DEFAULT_LEDGER
 from airflow_provider_popin.hooks.popin import PopinHook
-from airflow_provider_popin.sync.errors import LeadHeldError, LedgerGuardError, SyncError
+from airflow_provider_popin.sync.errors import LeadHeldError, LedgerGuardError, LedgerUnusableError, SyncError
 
 # What a retry of the task cannot mend, or must not repeat.
 _FINAL: Final = (
@@ -86,7 +86,8 @@ def ledger_error(
     """
     told = with_connections(str(error), ledger_conn_id=ledger_conn_id, popin_conn_id=popin_conn_id)
     text = f"ledger connection {ledger_conn_id!r}: {told}"
-    if isinstance(error, LedgerGuardError) or (isinstance(error, LeadHeldError) and not error.retry):
+    is_held = isinstance(error, LeadHeldError) and not error.retry
+    if is_held or isinstance(error, (LedgerGuardError, LedgerUnusableError)):
         return AirflowFailException(text)
     return AirflowException(text)
 

@@ -6,6 +6,7 @@
      ├── LedgerError                     the ledger cannot be used or reached
      │    ├── LedgerUnreachableError     not now: the same statement may succeed later
      │    │    └── LedgerRolledBackError nothing was written: it may be done again at once
+     │    ├── LedgerUnusableError        not before somebody changes the connection, its database or the code
      │    └── LedgerGuardError           using it could book a lead twice: refused before any POST
      ├── LeadHeldError                   this lead must not be sent now (booked, in doubt, claimed elsewhere)
      └── SyncStoppedError                the run was stopped from outside; everything known is committed
@@ -24,6 +25,13 @@ class SyncError(Exception):
 
 class LedgerError(SyncError):
     """The ledger cannot be used: unreachable, of another version, or on a database that is not supported."""
+
+
+class LedgerUnusableError(LedgerError):
+    """The database cannot hold this ledger: in memory, another product or encoding, another schema version.
+
+    No retry mends it.
+    """
 
 
 class LedgerUnreachableError(LedgerError):

@@ -327,6 +327,27 @@ class TestFailures:
         assert "in-doubt resolve --source crm.leads" in output()
         assert note(run)["ledger_sequence"] >= 1
 
+    def test_a_ledger_of_a_newer_version_is_nothing_that_a_retry_mends(
+        self, popin: SandboxServer, run_dag: Run, ledger: Path, output: Output
+    ) -> None:
+        assert counts(run_dag(make_dag("sync_newer_ledger", leads=ROWS))) == BOOKED
+        with closing(sqlite3.connect(ledger)) as connection, connection:
+            connection.execute("UPDATE popin_ledger SET schema_version = 99")
+        sent = len(popin.requests())
+        run = run_dag(make_dag("sync_newer_ledger", leads=ROWS, retries=3, retry_delay=timedelta(0)))
+        assert (state(run), tries(run)) == ("failed", {"sync": 1})
+        assert "ledger connection 'popin_ledger': the ledger has schema version 99" in output()
+        assert len(popin.requests()) == sent
+
+    @pytest.mark.parametrize("host", [":memory:", "ledger.db"])
+    def test_a_ledger_that_no_file_keeps_is_nothing_that_a_retry_mends(
+        self, popin: SandboxServer, run_dag: Run, set_connection: Callable[..., None], host: str
+    ) -> None:
+        set_connection("popin_ledger", conn_type="sqlite", host=host)
+        run = run_dag(make_dag("sync_no_ledger", leads=ROWS, retries=3, retry_delay=timedelta(0)))
+        assert (state(run), tries(run)) == ("failed", {"sync": 1})
+        assert popin.requests() == []
+
     def test_the_commands_that_it_tells_work_as_they_are_copied(
         self,
         sandbox: SandboxServer,

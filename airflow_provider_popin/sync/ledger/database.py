@@ -22,7 +22,12 @@ from sqlalchemy.exc import (
 )
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from airflow_provider_popin.sync.errors import LedgerError, LedgerRolledBackError, LedgerUnreachableError
+from airflow_provider_popin.sync.errors import (
+    LedgerError,
+    LedgerRolledBackError,
+    LedgerUnreachableError,
+    LedgerUnusableError,
+)
 from airflow_provider_popin.sync.ledger import record_sql
 
 # How long a writer waits for another process's transaction on SQLite before "database is locked".
@@ -44,10 +49,10 @@ def prepare(engine: Engine, *, create: bool) -> None:
 
     :param engine: not yet connected
     :param create: False leaves a database alone that holds no ledger: not even its journal mode is changed
-    :raises LedgerError: in-memory SQLite, a relative path, or another database
+    :raises LedgerUnusableError: in-memory SQLite, a relative path, or another database
     """
     if engine.dialect.name not in ("sqlite", "postgresql"):
-        raise LedgerError(
+        raise LedgerUnusableError(
             f"the ledger needs a SQLite file or Postgres, the connection is {engine.dialect.name}: "
             "no other database is tested for the promise yet"
         )
@@ -56,9 +61,11 @@ def prepare(engine: Engine, *, create: bool) -> None:
     if engine.dialect.name == "sqlite":
         file = _sqlite_file(engine)
         if file is None:
-            raise LedgerError("an in-memory SQLite ledger forgets every booking: give the connection a file")
+            raise LedgerUnusableError(
+                "an in-memory SQLite ledger forgets every booking: give the connection a file"
+            )
         if not file.is_absolute():
-            raise LedgerError(
+            raise LedgerUnusableError(
                 f"the SQLite file {str(file)!r} is another one in every working directory: "
                 "give the connection an absolute path"
             )
@@ -159,7 +166,9 @@ def _write_ahead_sqlite(connection: Any, _record: object) -> None:
     # The mode is a property of the file: once set, connections that do not ask for it have it too.
     mode = _switched_to_write_ahead(connection)
     if mode != "wal":
-        raise LedgerError(f"the SQLite database keeps no write-ahead log (it says {mode}): give it a file")
+        raise LedgerUnusableError(
+            f"the SQLite database keeps no write-ahead log (it says {mode}): give it a file"
+        )
 
 
 def _switched_to_write_ahead(connection: Any) -> str:
@@ -209,7 +218,9 @@ def _durable_postgres(connection: Any, _record: object) -> None:
     )
     if not stores_any_text:
         connection.close()
-        raise LedgerError("the ledger's database does not store every text: create it with ENCODING 'UTF8'")
+        raise LedgerUnusableError(
+            "the ledger's database does not store every text: create it with ENCODING 'UTF8'"
+        )
     if hasattr(connection, "set_client_encoding"):
         connection.set_client_encoding("UTF8")  # psycopg2 does not notice by itself
     if process != connection.info.backend_pid:
@@ -227,7 +238,7 @@ def _accept_pooler(connection: Any) -> None:
     )
     if not waits_for_the_disk:
         connection.close()
-        raise LedgerError(
+        raise LedgerUnusableError(
             "the ledger's database commits without waiting for the disk, which cannot be changed through a "
             "pooler: ALTER ROLE ... SET synchronous_commit = on, for the role of the connection"
         )

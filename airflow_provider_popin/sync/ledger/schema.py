@@ -11,7 +11,7 @@ import uuid
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from airflow_provider_popin.sync.errors import LedgerError
+from airflow_provider_popin.sync.errors import LedgerUnusableError
 from airflow_provider_popin.sync.ledger import event_tables as _event_tables  # noqa: F401 - declares its own there
 from airflow_provider_popin.sync.ledger.tables import Instant, metadata, partial_index, row_id
 
@@ -199,7 +199,7 @@ def create_or_check(connection: Connection, now: float) -> str:
     :param connection: inside a write transaction.
     :param now: the database's clock, epoch seconds.
     :return: the ledger's id.
-    :raises LedgerError: the ledger's schema version is not one that this code reads.
+    :raises LedgerUnusableError: the ledger's schema version is not one that this code reads.
     """
     if connection.dialect.name == "postgresql":
         connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _CREATE_LOCK})
@@ -251,16 +251,16 @@ def check(connection: Connection) -> str:
 
     :param connection: any open connection.
     :return: the ledger's id.
-    :raises LedgerError: unreadable or of another schema version.
+    :raises LedgerUnusableError: unreadable or of another schema version.
     """
     rows = connection.execute(sa.select(ledger.c.ledger_id, ledger.c.schema_version)).fetchall()
     if len(rows) != 1:
-        raise LedgerError(
+        raise LedgerUnusableError(
             f"the table popin_ledger must hold one row, it holds {len(rows)}: this is not a usable ledger"
         )
     ledger_id, version = rows[0]
     if version != SCHEMA_VERSION:
-        raise LedgerError(
+        raise LedgerUnusableError(
             f"the ledger has schema version {version}, this airflow-provider-popin reads version "
             f"{SCHEMA_VERSION}: install the provider version that wrote it, or a newer one"
         )
