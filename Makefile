@@ -112,7 +112,7 @@ scheduler-2.11: $(VENV_2)/.installed
 	$(PYTHON_2) -m pytest -m scheduler tests/scheduler $(PYTEST)
 
 wheel-test: $(VENV_3)/.installed  ## Build the wheel, install it into empty environments, ask Airflow about it
-	POPIN_PYTHON_FOR_AIRFLOW_2="$(PYTHON_FOR_2)" $(PYTHON_3) -m pytest --numprocesses 2 -m wheel tests/packaging
+	POPIN_PYTHON_FOR_AIRFLOW_2="$(PYTHON_FOR_2)" $(PYTHON_3) -m pytest -m wheel tests/packaging
 
 constraints:  ## Resolve all dependencies anew and write constraints/ (needs uv)
 	$(PYTHON) -m scripts.update_constraints
