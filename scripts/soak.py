@@ -248,8 +248,10 @@ def main() -> int:
         print("soak: stopped; until then", file=sys.stderr)
         for figures in found:
             print(figures.line())
-        return 130
-    return 1 if any(figures.violations for figures in found) else 0
+        ended = 130
+    else:
+        ended = 0
+    return 1 if any(figures.violations for figures in found) else ended
 
 
 def _soak_both(found: Sequence[Figures], seconds: float, seed: int) -> None:

@@ -19,8 +19,9 @@ from sqlalchemy.engine import Connection
 
 from airflow_provider_popin.client.errors import PopinInputError
 from airflow_provider_popin.client.slots import format_popin_time
+from airflow_provider_popin.sync.errors import LedgerUnreachableError
+from airflow_provider_popin.sync.ledger import database, schema
 from airflow_provider_popin.sync.ledger import event_tables as tables
-from airflow_provider_popin.sync.ledger import schema
 from airflow_provider_popin.sync.ledger.event_tables import EventStatus
 from airflow_provider_popin.sync.ledger.events import BookingState, Evidence, Record
 from airflow_provider_popin.sync.ledger.ledger import Ledger, chunks, clock, locked
@@ -41,9 +42,6 @@ RETRY_SECONDS = (20.0, 300.0)
 _A_LITTLE = 0.001
 # Serialises processing on Postgres; any constant that others do not use.
 _PROCESSING_LOCK = 0x706F706965
-
-# What says nothing about an event: a lost connection, a deadlock, a disk that is full.
-_DATABASE_TROUBLE = (sa.exc.OperationalError, sa.exc.InterfaceError)
 
 _events = tables.events.c
 _leads = schema.leads.c
@@ -133,7 +131,7 @@ def process_batch(connection: Connection, ledger: Ledger, *, limit: int = BATCH)
         return Processed(0, still_waiting=False)
     try:
         _process_together(connection, ledger, rows, now)
-    except _DATABASE_TROUBLE:
+    except LedgerUnreachableError:
         raise
     except Exception:  # noqa: BLE001 - whichever event it was, it is found and told of one by one
         for row in rows:
@@ -143,8 +141,11 @@ def process_batch(connection: Connection, ledger: Ledger, *, limit: int = BATCH)
 
 
 def _process_together(connection: Connection, ledger: Ledger, rows: Sequence[Any], now: float) -> None:
-    """All of these events, or an exception and none of them."""
-    with connection.begin_nested():
+    """All of these events, or an exception and none of them.
+
+    :raises LedgerUnreachableError: the database's trouble, which says nothing about an event.
+    """
+    with database.translated(), connection.begin_nested():
         known = _known(connection, rows)
         for row in rows:
             done = _process(connection, ledger, row, known, now)
@@ -160,7 +161,7 @@ def _process_alone(connection: Connection, ledger: Ledger, row: Any, now: float)
     """
     try:
         _process_together(connection, ledger, [row], now)
-    except _DATABASE_TROUBLE:
+    except LedgerUnreachableError:
         raise
     except Exception as error:  # noqa: BLE001 - see above
         is_last = row.tries >= len(RETRY_SECONDS)
@@ -168,7 +169,7 @@ def _process_alone(connection: Connection, ledger: Ledger, row: Any, now: float)
         log.error(
             "The event %s of popin_events cannot be processed (%s). The others are; this one %s.",
             row.id,
-            type(error).__name__,
+            type(error.__cause__ or error).__name__,
             "is left to a person" if is_last else "is tried again in some minutes",
         )
         _note(connection, row, _Done(EventStatus.UNMATCHED, UNPROCESSABLE) if is_last else None, now)

@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from airflow_provider_popin.sync import admin
-from airflow_provider_popin.sync.errors import LedgerUnreachableError
+from airflow_provider_popin.sync.errors import LedgerError, LedgerRolledBackError, LedgerUnreachableError
 from airflow_provider_popin.sync.ledger import event_tables as tables
 from airflow_provider_popin.sync.ledger import schema
 from airflow_provider_popin.sync.ledger.events import Answer
@@ -48,16 +48,6 @@ from tests.webhooks.deliveries import (
 )
 
 HOUR = 3600
-# The last thing that an event does is refused.
-REFUSING = {
-    "sqlite": [
-        "CREATE TRIGGER refuses BEFORE INSERT ON popin_outbox BEGIN SELECT RAISE(ABORT, 'refused'); END"
-    ],
-    "postgresql": [
-        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE check_violation; END'",
-        "CREATE TRIGGER refuses BEFORE INSERT ON popin_outbox FOR EACH ROW EXECUTE FUNCTION refuse()",
-    ],
-}
 MISSED, SUCCESSFUL = "popin_call_missed", "popin_call_successful"
 
 
@@ -144,6 +134,23 @@ class TestEvidence:
         assert not any(record(ledger, key).alarm for key in keys)
 
 
+def fail_at_the_end(ledger: Ledger, *, sqlstate: str) -> None:
+    """Have the database refuse the last thing that an event does, on Postgres with this code."""
+    statements = {
+        "sqlite": [
+            "CREATE TRIGGER fails BEFORE INSERT ON popin_outbox BEGIN SELECT RAISE(ABORT, 'refused'); END"
+        ],
+        "postgresql": [
+            "CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS"
+            f" $$ BEGIN RAISE EXCEPTION USING ERRCODE = '{sqlstate}'; END $$",
+            "CREATE TRIGGER fails BEFORE INSERT ON popin_outbox FOR EACH ROW EXECUTE FUNCTION fail()",
+        ],
+    }
+    with ledger.write() as connection:
+        for statement in statements[connection.dialect.name]:
+            connection.exec_driver_sql(statement)
+
+
 class TestUnprocessable:
     """As a newer receiver beside an older worker may store them."""
 
@@ -175,16 +182,35 @@ class TestUnprocessable:
         assert (row.status, row.reason, row.due_at) == ("unmatched", "unprocessable", None)
         assert [one.id for one in queries.unmatched(ledger)] == [event]
 
-    def test_what_it_did_until_then_is_undone(self, ledger: Ledger, database: Database) -> None:
-        """A statement that fails in the middle of an event, as where a trigger of the users' refuses it."""
+    def test_what_it_did_until_then_is_undone(self, ledger: Ledger, caplog: pytest.LogCaptureFixture) -> None:
         key = customer_lead(ledger, "in_doubt")
         (event,) = deliver(ledger, scheduled(SLOT))
-        with ledger.write() as connection:
-            for statement in REFUSING[connection.dialect.name]:
-                connection.execute(sa.text(statement))
+        fail_at_the_end(ledger, sqlstate="23514")
         assert process_waiting(ledger) == Processed(1, still_waiting=False)
         assert record(ledger, key).booking_state == "in_doubt"
         assert (event_row(ledger, event).status, event_row(ledger, event).tries) == ("waiting", 1)
+        assert "cannot be processed (IntegrityError)" in caplog.text
+
+    @pytest.mark.postgres
+    @pytest.mark.parametrize(
+        ("sqlstate", "error"),
+        [
+            # A prepared statement that a pooler has lost; a standby that takes no writes.
+            ("26000", LedgerRolledBackError),
+            ("25006", LedgerUnreachableError),
+        ],
+    )
+    def test_trouble_of_the_database_is_not_the_events(
+        self, postgres_database: Database, sqlstate: str, error: type[LedgerError]
+    ) -> None:
+        ledger = Ledger.open(postgres_database.engine())
+        key = customer_lead(ledger, "in_doubt")
+        (event,) = deliver(ledger, scheduled(SLOT))
+        fail_at_the_end(ledger, sqlstate=sqlstate)
+        with pytest.raises(error):
+            process_waiting(ledger)
+        assert record(ledger, key).booking_state == "in_doubt"
+        assert (event_row(ledger, event).status, event_row(ledger, event).tries) == ("waiting", 0)
 
 
 class TestUnknownCustomer:
