@@ -46,13 +46,16 @@ def check_port(port: int) -> None:
     """Make sure that a port can be listened on.
 
     :param port: TCP port.
-    :raises PortTakenError: it cannot.
+    :raises PortTakenError: it is in use.
+    :raises ValueError: only root may listen on it.
     """
     with socket.socket() as listener:
         # As servers do it, so that a connection that has just been closed is no obstacle.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((HOST, port))
+        except PermissionError:
+            raise ValueError(f"port {port} is for root only: take a higher one") from None
         except OSError:
             raise PortTakenError(port) from None
 

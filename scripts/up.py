@@ -83,7 +83,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Start everything, wait for Ctrl-C, stop everything.
 
     :param arguments: of the command line.
-    :return: exit code: 0 after Ctrl-C, 1 when Airflow fails, 2 when a port is taken.
+    :return: exit code: 0 after Ctrl-C, 1 when Airflow fails or cannot have this place or port, 2 when a
+        port is taken.
     """
     given = _parser().parse_args(arguments)
     try:

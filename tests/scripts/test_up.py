@@ -6,6 +6,8 @@ import csv
 import os
 import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from example_dags import popin_file_sync
-from scripts import up
+from scripts import local_airflow, up
 from scripts.standalone import PortTakenError, check_port, free_port
 from scripts.stopping import STOP_SIGNALS
 
@@ -31,6 +33,24 @@ def test_taken_port_is_told_with_a_way_out(
         assert up.main([*arguments, "--place", str(tmp_path / "up")]) == 2
     assert f"port {port} of 127.0.0.1 is in use" in capsys.readouterr().err
     assert not (tmp_path / "up").exists()
+
+
+def test_port_that_only_root_may_have_is_not_called_taken() -> None:
+    lowest = int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text())
+    if lowest <= 1:
+        pytest.skip("NOT TESTED: everybody may listen on any port here")
+    # Not in this process: who has given root away cannot take it back.
+    code = (
+        "import os, scripts.up as up;"
+        "os.geteuid() or os.setuid(65534);"
+        f"raise SystemExit(up.main(['--port={lowest - 1}', '--place=/nonexistent']))"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=local_airflow.ROOT, check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (
+        1,
+        f"up: port {lowest - 1} is for root only: take a higher one\n",
+    )
 
 
 @pytest.mark.parametrize("port", ["0", "65536", "-1"])
