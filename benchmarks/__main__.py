@@ -33,16 +33,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmark.
 
     :param argv: arguments, None for those of the process
-    :return: exit code: 1 where a full run stays below a bar or could not measure something
+    :return: exit code: 1 where a full run stays below a bar or could not measure something, 130 when stopped
     """
     arguments = _parser().parse_args(argv)
+    try:
+        with interrupted_once():
+            findings = _measure(arguments)
+    except KeyboardInterrupt:
+        print("bench: stopped; nothing was written", file=sys.stderr)
+        return 130
+    _write(findings, arguments.output)
+    if findings.quick:
+        return 0
+    return 1 if findings.missing or any(not verdict.passed for verdict in findings.verdicts()) else 0
+
+
+def _measure(arguments: argparse.Namespace) -> Findings:
     plan = QUICK if arguments.quick else FULL
     began = time.monotonic()
     programs = postgres.programs()
     findings = Findings(
         environment=environment.describe(drt=arguments.drt, postgres=programs), quick=arguments.quick
     )
-    with interrupted_once(), ExitStack() as stack:
+    with ExitStack() as stack:
         server_core, client_core = cores()
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="popin-bench-")))
         runner = Runner(
@@ -57,10 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"{part} ({time.monotonic() - began:.0f} s)", flush=True)
             _PARTS[part](runner, plan, findings)
     findings.seconds = time.monotonic() - began
-    _write(findings, arguments.output)
-    if findings.quick:
-        return 0
-    return 1 if findings.missing or any(not verdict.passed for verdict in findings.verdicts()) else 0
+    return findings
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import base64
 import json
+import logging
 import os
 import signal
 import sqlite3
@@ -269,8 +270,8 @@ def own_airflow(folder: Path, ledger: Path, *, workers: int) -> Iterator[ApiServ
     create = "from airflow.utils.db import initdb; initdb()"
     subprocess.run([sys.executable, "-c", create], env=environment, check=True, capture_output=True)
     server = ApiServer(environment, folder / "api-server.log", workers=workers)
-    server.start()
     try:
+        server.start()
         yield server
     finally:
         server.kill()
@@ -306,32 +307,41 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the test.
 
     :param arguments: of the command line.
-    :return: exit code: 0 if nothing was lost and the median is below 100 ms.
+    :return: exit code: 0 if nothing was lost and the median is below 100 ms, 130 when stopped.
     """
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rate", type=float, default=200.0, help="deliveries per second")
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--workers", type=int, default=1, help="processes of the API server")
     given = parser.parse_args(arguments)
-    numbers = range(1, int(given.rate * given.seconds) + 1)
-    with interrupted_once(), tempfile.TemporaryDirectory(prefix="popin-load-") as name:
-        path = Path(name, "ledger.db")
-        ledger = Ledger.open(sa.create_engine(f"sqlite:///{path}", future=True))
-        book_calls(ledger, numbers)
-        ledger.engine.dispose()
-        print("Starting Airflow's API server ...", flush=True)
-        with own_airflow(Path(name), path, workers=given.workers) as server:
-            url = f"{server.url}/popin/webhooks/{CONN_ID}"
-            # The first ones open the ledger.
-            asyncio.run(deliver(url, _WARM_UP, rate=50))
-            begin, cpu = time.monotonic(), server.cpu_seconds()
-            answers = asyncio.run(deliver(url, numbers, rate=given.rate))
-            elapsed = time.monotonic() - begin
-            while waiting(path) and time.monotonic() < begin + elapsed + _PROCESSING_SECONDS:
-                time.sleep(0.05)
-            behind = time.monotonic() - begin - elapsed
-            left, cpu = waiting(path), server.cpu_seconds() - cpu
-        text, good = report(answers, stored_numbers(path), elapsed=elapsed)
+    try:
+        with interrupted_once(), tempfile.TemporaryDirectory(prefix="popin-load-") as name:
+            return _measure(Path(name), range(1, int(given.rate * given.seconds) + 1), given)
+    except KeyboardInterrupt:
+        # The delivery that it hit would tell of it once more, with a traceback.
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+        print("load-test: stopped", file=sys.stderr)
+        return 130
+
+
+def _measure(folder: Path, numbers: Sequence[int], given: argparse.Namespace) -> int:
+    path = folder / "ledger.db"
+    ledger = Ledger.open(sa.create_engine(f"sqlite:///{path}", future=True))
+    book_calls(ledger, numbers)
+    ledger.engine.dispose()
+    print("Starting Airflow's API server ...", flush=True)
+    with own_airflow(folder, path, workers=given.workers) as server:
+        url = f"{server.url}/popin/webhooks/{CONN_ID}"
+        # The first ones open the ledger.
+        asyncio.run(deliver(url, _WARM_UP, rate=50))
+        begin, cpu = time.monotonic(), server.cpu_seconds()
+        answers = asyncio.run(deliver(url, numbers, rate=given.rate))
+        elapsed = time.monotonic() - begin
+        while waiting(path) and time.monotonic() < begin + elapsed + _PROCESSING_SECONDS:
+            time.sleep(0.05)
+        behind = time.monotonic() - begin - elapsed
+        left, cpu = waiting(path), server.cpu_seconds() - cpu
+    text, good = report(answers, stored_numbers(path), elapsed=elapsed)
     print(text)
     print(f"all processed and emitted {behind:.1f} s after the last answer; still waiting: {left}")
     each = cpu / len(answers) * 1000

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from benchmarks import __main__ as bench
 from benchmarks.cells import Cell, Result, Subject
 from benchmarks.cpu import cores
 from benchmarks.findings import Findings
@@ -75,6 +78,17 @@ def test_the_planner_is_measured_alone(runner: Runner) -> None:
     figures = runner.planning(500, 1)
 
     assert figures.leads == 500
+
+
+def test_stopped_it_says_so_and_writes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bench.postgres, "programs", lambda: None)
+    monkeypatch.setitem(bench._PARTS, "planner", lambda *_: os.kill(os.getpid(), signal.SIGINT))
+
+    assert bench.main(["--quick", "--only", "planner", "--output", str(tmp_path)]) == 130
+    assert capsys.readouterr().err == "bench: stopped; nothing was written\n"
+    assert not [*tmp_path.iterdir()]
 
 
 def test_people_differ_but_for_their_phones() -> None:
