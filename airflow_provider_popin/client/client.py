@@ -38,19 +38,12 @@ class PopinClient:
     """One Popin account, blocking. What is safe to send again is retried: see :mod:`.retrying`.
 
     :param config: whose account
-    :param sender: sends; the client's own one, if it is None
     :param sleep: waits
     """
 
-    def __init__(
-        self,
-        config: ClientConfig,
-        sender: RequestsSender | None = None,
-        *,
-        sleep: Callable[[float], None] = time.sleep,
-    ) -> None:
+    def __init__(self, config: ClientConfig, *, sleep: Callable[[float], None] = time.sleep) -> None:
         self._config = config
-        self._sender = sender or RequestsSender(config)
+        self._sender = RequestsSender(config)
         self._limiter = limiter_for(config)
         self._sleep = sleep
 

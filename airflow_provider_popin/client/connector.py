@@ -58,7 +58,7 @@ class Connector:
         self._proxy = _proxy_for(self._config)
         if "https" in (self._target.scheme, self._proxy and self._proxy.scheme):
             # Reading a CA bundle takes 10 ms and more, for which a triggerer's loop must not stand still.
-            self._tls = await asyncio.to_thread(_tls, self._config)
+            self._tls = await asyncio.to_thread(tls_context, self._config)
 
     def headers(self) -> dict[str, str]:
         """The headers of a request that are between client, proxy and server."""
@@ -187,16 +187,6 @@ def _proxy_for(config: ClientConfig) -> SplitResult | None:
     if not usable:
         raise PopinConfigError("is no proxy with an http or https URL", conn_id=config.conn_id, field="proxy")
     return parts
-
-
-def _tls(config: ClientConfig) -> ssl.SSLContext:
-    context = tls_context(config)
-    if isinstance(context, ssl.SSLContext):
-        return context
-    unchecked = ssl.create_default_context()
-    unchecked.check_hostname = False
-    unchecked.verify_mode = ssl.CERT_NONE
-    return unchecked
 
 
 @contextmanager

@@ -163,7 +163,7 @@ def _is_several(text: str) -> bool:
     """Whether the text is more than one phone number."""
     if len(re.findall(r"\+[\s(]*[0-9]", text)) > 1:
         return True
-    listed = [_digit_count(part) for part in re.split(r"[,;|\\\\]", text)]
+    listed = [_digit_count(part) for part in re.split(r"[,;|\\]", text)]
     if sum(count >= 6 for count in listed) > 1:
         return True
     # "030/12345678" is an area code, "9544510895/96" is two numbers of which the second is cut short.

@@ -96,7 +96,7 @@ def format_popin_time(instant: datetime, timezone: str) -> str:
     :param timezone: IANA name of the seller's timezone
     :raises PopinInputError: ``time_naive``, ``time_seconds`` (it is no whole minute there),
         ``time_ambiguous`` (a DST change doubles the local time, so that the string would name two instants),
-        ``timezone_unknown``
+        ``time_malformed`` (beyond the calendar), ``timezone_unknown``
     """
     zone = load_timezone(timezone)
     if instant.utcoffset() is None:

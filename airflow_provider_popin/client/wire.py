@@ -119,22 +119,24 @@ def unpack(body: bytes, encoding: str | None, max_bytes: int = MAX_BODY_BYTES) -
     return "bad_reply"
 
 
-def tls_context(config: ClientConfig) -> ssl.SSLContext | bool:
+def tls_context(config: ClientConfig) -> ssl.SSLContext:
     """What to check certificates with, the same for both senders: ``verify``, else the bundle that requests
     would use.
 
     Reads files.
 
-    :param config: with ``verify``
-    :return: False to check nothing
+    :param config: with ``verify``; False checks nothing
     :raises PopinConfigError: the bundle cannot be read
     """
     if config.verify is False:
-        return False
-    bundle = config.verify if isinstance(config.verify, str) else None
+        unchecked = ssl.create_default_context()
+        unchecked.check_hostname = False
+        unchecked.verify_mode = ssl.CERT_NONE
+        return unchecked
     bundle = (
-        bundle
-        or os.environ.get("REQUESTS_CA_BUNDLE")
+        config.verify
+        if isinstance(config.verify, str)
+        else os.environ.get("REQUESTS_CA_BUNDLE")
         or os.environ.get("CURL_CA_BUNDLE")
         or DEFAULT_CA_BUNDLE_PATH
     )
