@@ -83,7 +83,7 @@ def test_the_planner_is_measured_alone(runner: Runner) -> None:
 def test_stopped_it_says_so_and_writes_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bench.postgres, "programs", lambda: None)
+    monkeypatch.setattr("benchmarks.postgres.programs", lambda: None)
     monkeypatch.setitem(bench._PARTS, "planner", lambda *_: os.kill(os.getpid(), signal.SIGINT))
 
     assert bench.main(["--quick", "--only", "planner", "--output", str(tmp_path)]) == 130
