@@ -33,8 +33,8 @@ class LoopThread:
 
     Use as a context manager.
 
-    :param tick: called about once a second while waiting
-    :param patience: how many seconds may still be waited for anything; asked about every second
+    :param tick: called twice a second while waiting
+    :param patience: how many seconds may still be waited for anything; asked as often
     """
 
     def __init__(self, tick: Callable[[], None], patience: Callable[[], float]) -> None:

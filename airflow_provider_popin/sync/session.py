@@ -6,6 +6,7 @@ import asyncio
 import logging
 import uuid
 from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 from functools import partial
 
 from sqlalchemy.engine import Connection
@@ -96,6 +97,7 @@ class Session:
         self._heartbeat: asyncio.Task[None] | None = None
         self._capturing: asyncio.Task[None] | None = None
         self._one_is_idle = asyncio.Event()
+        self._opened = AsyncExitStack()
         self._slots_read: asyncio.Task[object] | None = None
         # What the waiting thread asked for last; it may have stopped waiting for it.
         self._under_way: asyncio.Task[object] | None = None
@@ -109,9 +111,9 @@ class Session:
         """
         self._under_way = asyncio.current_task()
         self._switch.attach()
-        self._sender = AsyncSender(self._config)
-        await self._sender.__aenter__()
+        self._sender = await self._opened.enter_async_context(AsyncSender(self._config))
         self._writer = Writer(self._ledger, self._account)
+        self._opened.push_async_callback(asyncio.to_thread, self._writer.close)
         self._keeper = CalendarKeeper(
             sender=self._sender,
             config=self._config,
@@ -263,10 +265,7 @@ class Session:
             log.warning("The run's lease could not be given back: %s", error)
             self._switch.stop(error)
         finally:
-            if hasattr(self, "_writer"):
-                await asyncio.to_thread(self._writer.close)
-            if hasattr(self, "_sender"):
-                await self._sender.__aexit__(None, None, None)
+            await self._opened.aclose()
 
     async def _have_fresh_slots(self) -> None:
         if self._slots_read is not None:

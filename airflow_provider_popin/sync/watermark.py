@@ -101,9 +101,10 @@ class Watermark:
         for row in rows if not self._fits else ():
             if not row:
                 continue
-            _check(
-                column in row, "watermark_column", f"the source has no column {column!r}", "column_missing"
-            )
+            if column not in row:
+                raise PopinInputError(
+                    f"the source has no column {column!r}", code="column_missing", field="watermark_column"
+                )
             value = plain_cell(row[column])
             if is_missing(value):
                 continue
@@ -215,8 +216,3 @@ def _lower(one: Mark | None, other: Mark | None) -> Mark | None:
 def _higher(one: Mark | None, other: Mark | None) -> Mark | None:
     marks = [mark for mark in (one, other) if mark is not None]
     return max(marks, default=None)
-
-
-def _check(holds: bool, field: str, text: str, code: str = "setting_invalid") -> None:
-    if not holds:
-        raise PopinInputError(text, code=code, field=field)

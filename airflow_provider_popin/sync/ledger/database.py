@@ -143,16 +143,12 @@ def encoding_error(error: ValueError) -> LedgerError:
     return LedgerError(f"the database's driver cannot encode a value: {type(error).__name__}")
 
 
-def _sqlite_path(engine: Engine) -> str | None:
+def _sqlite_file(engine: Engine) -> Path | None:
+    """The file; None where the database is in memory."""
     path = engine.url.database
     if not path or ":memory:" in path or engine.url.query.get("mode") == "memory" or "mode=memory" in path:
         return None
-    return path
-
-
-def _sqlite_file(engine: Engine) -> Path | None:
-    path = _sqlite_path(engine)
-    return Path(path.removeprefix("file:").partition("?")[0]) if path is not None else None
+    return Path(path.removeprefix("file:").partition("?")[0])
 
 
 def _durable_sqlite(connection: Any, _record: object) -> None:

@@ -6,7 +6,6 @@ the rest is known, so it is not read again. See :mod:`.record_sql` for why SQLAl
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,7 +13,7 @@ from sqlalchemy.engine import Connection
 
 from airflow_provider_popin.sync.ledger import schema
 from airflow_provider_popin.sync.ledger.events import BookingState, CaptureState, Record
-from airflow_provider_popin.sync.ledger.record_sql import driver_cursor
+from airflow_provider_popin.sync.ledger.record_sql import as_json, driver_cursor
 
 _Values = tuple[Any, ...]
 
@@ -92,10 +91,7 @@ def _insert_all(
     connection: Connection, leads: Sequence[Mapping[str, object]], same: _Values
 ) -> list[tuple[int, _Values]]:
     rows = [{name: lead.get(name) for name in _GIVEN} for lead in leads]
-    if any(isinstance(value, str) and "\0" in value for row in rows for value in row.values()):
-        # The server would quote the text around it in its error.
-        raise ValueError("Postgres stores no NUL")
     given = {(row["lead_id"], row["generation"]): tuple(row.values()) for row in rows}
     with driver_cursor(connection) as cursor:
-        cursor.execute(_INSERT_FROM_JSON, (*same, json.dumps(rows, ensure_ascii=False)))
+        cursor.execute(_INSERT_FROM_JSON, (*same, as_json(rows)))
         return [(key, given[lead_id, generation]) for key, lead_id, generation in cursor.fetchall()]

@@ -93,7 +93,7 @@ def take_seats(connection: Connection, account: str, seats: Sequence[Seat]) -> s
             cursor.execute(f"{_SELECT_SEATS} IN ({','.join('?' * len(leads))})", leads)
             return set(cursor.fetchall())
         rows = [{"lead": lead, "slot_start": start, "number": number} for lead, start, number in seats]
-        cursor.execute(_INSERT_SEATS_FROM_JSON, (account, _as_json(rows)))
+        cursor.execute(_INSERT_SEATS_FROM_JSON, (account, as_json(rows)))
         taken: set[Seat] = set(cursor.fetchall())
         # Not all of them: in a new ledger Postgres would read the whole table each time.
         if others := [lead for lead, start, number in seats if (lead, start, number) not in taken]:
@@ -208,6 +208,20 @@ def driver_cursor(connection: Connection) -> Iterator[Any]:
         cursor.close()
 
 
+def as_json(rows: Sequence[Mapping[str, object]]) -> str:
+    """Rows as Postgres takes them in one parameter.
+
+    :param rows: column to value
+    :raises ValueError: a text holds a NUL
+    """
+    text = _encoder.encode(rows)
+    # So it looks encoded; what follows a backslash of the text itself may look the same.
+    if "\\u0000" in text and any("\0" in str(value) for row in rows for value in row.values()):
+        # The server would quote the text around it in its error.
+        raise ValueError("Postgres stores no NUL")
+    return text
+
+
 def _read(
     connection: Connection, condition: str, given: tuple[str, ...], keys: Sequence[int | str], lock: bool
 ) -> list[Record]:
@@ -261,16 +275,7 @@ def _update_many(
     given = [dict(zip(columns, (*values(record), before), strict=False)) for record, before in rows]
     # As text: drivers take their time for a list.
     ids = ",".join([str(record.id) for record, _ in rows])
-    return statement, (_as_json(given), f"{{{ids}}}")
-
-
-def _as_json(rows: Sequence[Mapping[str, object]]) -> str:
-    text = _encoder.encode(rows)
-    # So it looks encoded; what follows a backslash of the text itself may look the same.
-    if "\\u0000" in text and any("\0" in str(value) for row in rows for value in row.values()):
-        # The server would quote the text around it in its error.
-        raise ValueError("Postgres stores no NUL")
-    return text
+    return statement, (as_json(given), f"{{{ids}}}")
 
 
 @cache

@@ -161,24 +161,15 @@ def reset(ledger: Ledger, source: str, task: str | None = None) -> None:
         rewind(connection, source, task)
 
 
-def watermarks(ledger: Ledger, source: str | None = None) -> list[Mapping[str, object]]:
-    """All watermarks, for people.
+def watermarks(ledger: Ledger, source: str) -> list[Mapping[str, object]]:
+    """All watermarks of a source, for people.
 
-    :param source: only of this source
     :return: ``account``, ``source``, ``task``, ``column``, ``highest_read``, ``oldest_unfinished``,
         ``updated_at``
     """
-    query = sa.select(
-        _marks.account,
-        _marks.source,
-        _marks.task,
-        _marks.column_name,
-        _marks.high,
-        _marks.held,
-        _marks.updated_at,
-    ).order_by(_marks.source, _marks.account, _marks.task)
-    if source is not None:
-        query = query.where(_marks.source == source)
+    columns = (_marks.account, _marks.source, _marks.task, _marks.column_name, _marks.high, _marks.held)
+    query = sa.select(*columns, _marks.updated_at).where(_marks.source == source)
+    query = query.order_by(_marks.account, _marks.task)
     names = ("account", "source", "task", "column", "highest_read", "oldest_unfinished")
     with ledger.read() as connection:
         rows = connection.execute(query).fetchall()

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from datetime import UTC, date, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from numbers import Integral
 
@@ -177,7 +177,7 @@ class _Texts(_Times):
     def ceiling(self, now: datetime) -> Mark | None:
         if not self._offset:
             return super().ceiling(now)
-        offset = datetime.fromisoformat(f"2000-01-01T00:00{self._offset}").tzinfo or timezone.utc  # noqa: UP017
+        offset = datetime.fromisoformat(f"2000-01-01T00:00{self._offset}").tzinfo or UTC
         return self._write(now.astimezone(offset).replace(tzinfo=None))
 
     def _read(self, mark: Mark) -> datetime:
