@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def fault_table() -> str:
-    """All faults, one a line, with their VALUE's default, stage and endpoints."""
+    """All faults, one a line, with their VALUE's default and their endpoints."""
     lines = []
     for kind in KINDS.values():
         name = kind.name if kind.value is None else f"{kind.name}({kind.default})"

@@ -14,6 +14,7 @@ from airflow_provider_popin.sandbox.webhook_settings import PROBABILITIES, Webho
 DEFAULTS = {item.name: item.default for item in fields(SandboxSettings) if item.default is not MISSING}
 WEBHOOK_DEFAULTS = {item.name: item.default for item in fields(WebhookSettings)}
 DEFAULT_PORT = 8081
+CHANCES = (*PROBABILITIES, "delay_seconds")
 
 
 def make_parser(description: str | None = None) -> argparse.ArgumentParser:
@@ -105,9 +106,8 @@ def _add_webhooks(group: argparse._ArgumentGroup) -> None:
     add("--outcome-after", type=float, metavar="SECONDS", help="from booking to call, whatever the slot")
     help_factor = "how many times faster than the clock calls come (%(default)s)"
     add("--time-factor", type=float, default=default["time_factor"], help=help_factor)
-    chances = (*PROBABILITIES, "delay_seconds")
     known = ", ".join(
-        f"{name} ({'the rest' if default[name] is None else default[name]})" for name in chances
+        f"{name} ({'the rest' if default[name] is None else default[name]})" for name in CHANCES
     )
     add("--webhook", action="append", default=[], type=_chance, metavar="NAME=NUMBER", help=known)
 
@@ -132,8 +132,8 @@ def _webhooks_from(arguments: argparse.Namespace) -> WebhookSettings | None:
 
 def _chance(text: str) -> tuple[str, float]:
     name, _, number = text.partition("=")
-    if name not in (*PROBABILITIES, "delay_seconds"):
-        raise argparse.ArgumentTypeError("one of {}".format(", ".join((*PROBABILITIES, "delay_seconds"))))
+    if name not in CHANCES:
+        raise argparse.ArgumentTypeError(f"one of {', '.join(CHANCES)}")
     try:
         return name, float(number)
     except ValueError:

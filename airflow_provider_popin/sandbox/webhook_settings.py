@@ -138,7 +138,7 @@ class WebhookSettings:
 
 def webhooks_from_json(value: object, old: WebhookSettings | None) -> WebhookSettings | None:
     """
-    Settings as a reset or a command line gives them.
+    Settings as a reset gives them.
 
     :param value: None for no webhooks, settings, or an object of the fields that differ from `old`.
     :param old: settings before, None without webhooks; then `url` is needed.
