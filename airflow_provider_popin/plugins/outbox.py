@@ -22,6 +22,18 @@ BATCH = 25
 Registrar = Callable[[Sequence[AssetEvent]], None]
 
 
+class EmissionError(Exception):
+    """Asset events were not registered.
+
+    :param cause: class name of what Airflow raised; its text may hold values.
+    :param database_away: the same would happen to every other event now.
+    """
+
+    def __init__(self, cause: str, *, database_away: bool) -> None:
+        super().__init__(f"Airflow did not register asset events: {cause}")
+        self.database_away = database_away
+
+
 def emit_waiting(ledger: Ledger, *, register: Registrar | None = None) -> bool:
     """Emit the next asset events of a ledger.
 
@@ -45,18 +57,6 @@ def emit_waiting(ledger: Ledger, *, register: Registrar | None = None) -> bool:
         waiting = _one_by_one(waiting, register)
     outbox.mark_emitted(ledger, [event.id for event in waiting])
     return len(waiting) == BATCH
-
-
-class EmissionError(Exception):
-    """Asset events were not registered.
-
-    :param cause: class name of what Airflow raised; its text may hold values.
-    :param database_away: the same would happen to every other event now.
-    """
-
-    def __init__(self, cause: str, *, database_away: bool) -> None:
-        super().__init__(f"Airflow did not register asset events: {cause}")
-        self.database_away = database_away
 
 
 def register_all(events: Sequence[AssetEvent]) -> None:

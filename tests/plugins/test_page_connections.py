@@ -169,7 +169,7 @@ def test_an_edited_ledger_connection_counts_at_once(
 
 
 def test_ledgers_are_closed(site: Site, set_connection: SetConnection, second: Path) -> None:
-    kept = ledgers.Ledgers()
+    kept = ledgers.ShownLedgers()
     opened = kept.open(CONN_ID)
     assert opened.account == "shop"
     assert kept.open(CONN_ID).ledger is opened.ledger

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from airflow_provider_popin.plugins.page import URL_PREFIX, actions, lists, overview
 from airflow_provider_popin.plugins.page.access import RefusedError, visitor
-from airflow_provider_popin.plugins.page.ledgers import Ledgers, TroubleError, unreadable
+from airflow_provider_popin.plugins.page.ledgers import ShownLedgers, TroubleError, unreadable
 from airflow_provider_popin.plugins.page.rendering import render
 from airflow_provider_popin.sync.errors import LedgerError
 
@@ -38,7 +38,7 @@ _HEADERS = {
 
 def create_app() -> FastAPI:
     """Return a new app with ledgers of its own, which it closes when the server stops."""
-    ledgers = Ledgers()
+    ledgers = ShownLedgers()
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

@@ -9,7 +9,7 @@ from fastapi import Depends, Query, Request
 
 from airflow_provider_popin.plugins.page.access import Visitor, visitor
 from airflow_provider_popin.plugins.page.formats import query
-from airflow_provider_popin.plugins.page.ledgers import Ledgers, OpenLedger, TroubleError, connection_ids
+from airflow_provider_popin.plugins.page.ledgers import OpenLedger, ShownLedgers, TroubleError, connection_ids
 from airflow_provider_popin.sync.ledger.ledger import Ledger
 
 _FIRST_STEPS = (
@@ -91,7 +91,7 @@ def page(request: Request, around: Annotated[Frame, Depends(frame)], connection:
     if connection is not None and connection != around.conn_id:
         # An old link must not end in an action on another account.
         raise TroubleError(f"There is no Popin connection {connection}", "Choose one of those above.")
-    ledgers: Ledgers = request.app.state.ledgers
+    ledgers: ShownLedgers = request.app.state.ledgers
     opened = ledgers.open(around.conn_id)
     request.state.ledger_conn_id = opened.ledger_conn_id
     return Page(request=request, frame=around, open=opened)

@@ -52,6 +52,7 @@ class OpenLedger:
     :param conn_id: of the Popin connection.
     :param ledger_conn_id: of the database.
     :param account: the account's name in the ledger.
+    :param ledger: open.
     """
 
     conn_id: str
@@ -77,8 +78,8 @@ def connection_ids() -> list[str]:
     return sorted(named | listed)
 
 
-class Ledgers:
-    """Ledgers by connection, kept open between requests."""
+class ShownLedgers:
+    """The ledgers that were looked at, kept open between requests; an edited connection counts at once."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
