@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from airflow.providers.common.compat.sdk import AirflowException, AirflowNotFoundException
 
@@ -18,16 +18,15 @@ from airflow_provider_popin.hooks.ledger import open_ledger, sql_engine
 from airflow_provider_popin.hooks.popin import PopinHook
 from airflow_provider_popin.sync import admin
 from airflow_provider_popin.sync.errors import LedgerError, SyncError
+from airflow_provider_popin.sync.ledger import watermark_store
 from airflow_provider_popin.sync.ledger.database import file_problem
+from airflow_provider_popin.sync.ledger.ledger import Ledger
 from airflow_provider_popin.sync.source.cells import clean_lead_id
 from airflow_provider_popin.sync.source.source_name import check_source
 from airflow_provider_popin.webhooks import admin as webhooks_admin
-from airflow_provider_popin.webhooks import queries
+from airflow_provider_popin.webhooks import figures, queries
 from airflow_provider_popin.webhooks.processing import process_waiting
-
-if TYPE_CHECKING:
-    from airflow_provider_popin.sync.ledger.ledger import Ledger
-    from airflow_provider_popin.webhooks.views import EventView, LeadView
+from airflow_provider_popin.webhooks.views import EventView, LeadView
 
 
 class UsageError(Exception):
@@ -164,8 +163,6 @@ def watermark(arguments: argparse.Namespace) -> Outcome:
 
     :param arguments: ``source``, ``task``, ``reset``, ``ledger_conn_id``.
     """
-    from airflow_provider_popin.sync.ledger import watermark_store
-
     with _ledger(arguments) as ledger:
         if arguments.reset:
             watermark_store.reset(ledger, arguments.source, arguments.task)
@@ -285,30 +282,24 @@ def _ledger(arguments: argparse.Namespace) -> Iterator[Ledger]:
     with _find(arguments.ledger_conn_id) as ledger:
         if ledger is None:
             raise LedgerError("it holds no ledger yet: the first run or `ledger init` makes it")
-        _check_source(ledger, getattr(arguments, "source", None))
+        if (source := getattr(arguments, "source", None)) is not None:
+            _check_source(ledger, source)
         yield ledger
 
 
-def _check_source(ledger: Ledger, source: str | None) -> None:
+def _check_source(ledger: Ledger, source: str) -> None:
     """Refuse a source that is not there: that a mistyped one has nothing in doubt would be false comfort.
 
     :raises LedgerError: names those that are.
     """
-    from airflow_provider_popin.sync.ledger.schema import sources
-
-    with ledger.read() as connection:
-        known = sorted(
-            name for (name,) in connection.execute(sources.select().with_only_columns(sources.c.source))
-        )
-    if source is not None and source not in known:
+    known = figures.sources(ledger)
+    if source not in known:
         there_are = f"it knows {', '.join(known)}" if known else "it knows none yet"
         raise LedgerError(f"the ledger knows no source {source!r}; {there_are}")
 
 
 @contextmanager
 def _find(conn_id: str) -> Iterator[Ledger | None]:
-    from airflow_provider_popin.sync.ledger.ledger import Ledger
-
     engine = sql_engine(conn_id)
     try:
         yield Ledger.find(engine)
