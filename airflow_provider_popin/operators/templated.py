@@ -32,13 +32,14 @@ def is_literal(value: object) -> bool:
     return not isinstance(value, XComArg)
 
 
-def argument_error(field: str, problem: str) -> PopinInputError:
+def argument_error(field: str, problem: str, *, code: str = "argument_invalid") -> PopinInputError:
     """Return the error for an argument that cannot be used.
 
     :param field: its name.
     :param problem: what it must be.
+    :param code: short code of the reason.
     """
-    return _bad(field, problem, code="argument_invalid")
+    return PopinInputError(problem, code=code, field=field)
 
 
 def given(value: object) -> object:
@@ -62,7 +63,7 @@ def optional_text(value: object, field: str) -> str | None:
         return value.strip()
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
-    raise _bad(field, "must be text", code="not_text")
+    raise argument_error(field, "must be text", code="not_text")
 
 
 def required_text(value: object, field: str) -> str:
@@ -73,7 +74,7 @@ def required_text(value: object, field: str) -> str:
     """
     text = optional_text(value, field)
     if text is None:
-        raise _bad(field, "is missing", code="missing")
+        raise argument_error(field, "is missing", code="missing")
     return text
 
 
@@ -84,11 +85,11 @@ def required_time(value: object, field: str) -> str | datetime:
     :param field: its name, for the message.
     """
     if given(value) is None:
-        raise _bad(field, "is missing", code="missing")
+        raise argument_error(field, "is missing", code="missing")
     if isinstance(value, datetime):
         return value
     if not isinstance(value, str):
-        raise _bad(field, "must be text or a datetime", code="not_time")
+        raise argument_error(field, "must be text or a datetime", code="not_time")
     return value.strip()
 
 
@@ -102,7 +103,7 @@ def positive_int(value: object, field: str) -> int:
     if isinstance(value, str) and re.fullmatch(r"[0-9]{1,18}", value.strip()):
         number = int(value)
     if not isinstance(number, int) or isinstance(number, bool) or number < 1:
-        raise _bad(field, "must be a whole number of at least 1", code="not_positive")
+        raise argument_error(field, "must be a whole number of at least 1", code="not_positive")
     return number
 
 
@@ -118,9 +119,9 @@ def optional_mapping(value: object, field: str) -> Mapping[str, object] | None:
         try:
             value = json.loads(value)
         except (ValueError, RecursionError):
-            raise _bad(field, "must be a mapping or a JSON object", code="not_mapping") from None
+            raise argument_error(field, "must be a mapping or a JSON object", code="not_mapping") from None
     if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
-        raise _bad(field, "must be a mapping or a JSON object", code="not_mapping")
+        raise argument_error(field, "must be a mapping or a JSON object", code="not_mapping")
     return value
 
 
@@ -136,12 +137,14 @@ def optional_instant(value: object, field: str) -> datetime | None:
         try:
             value = datetime.fromisoformat(value.strip())
         except ValueError:
-            raise _bad(field, "must be a time in ISO 8601 with an offset", code="not_instant") from None
+            raise argument_error(
+                field, "must be a time in ISO 8601 with an offset", code="not_instant"
+            ) from None
     if not isinstance(value, datetime):
-        raise _bad(field, "must be a time in ISO 8601 with an offset", code="not_instant")
+        raise argument_error(field, "must be a time in ISO 8601 with an offset", code="not_instant")
     if value.utcoffset() is None:
         # Whose clock a naive time is meant for cannot be known; a guess would look for the wrong slots.
-        raise _bad(field, "has no offset from UTC", code="naive_time")
+        raise argument_error(field, "has no offset from UTC", code="naive_time")
     return value
 
 
@@ -156,7 +159,7 @@ def optional_hours(value: object, field: str) -> tuple[time, time] | None:
         return None
     parts = value.split("-") if isinstance(value, str) else value
     if not isinstance(parts, (list, tuple)) or len(parts) != 2:
-        raise _bad(field, "must be two times of day", code="not_hours")
+        raise argument_error(field, "must be two times of day", code="not_hours")
     return _time_of_day(parts[0], field), _time_of_day(parts[1], field)
 
 
@@ -171,10 +174,10 @@ def optional_weekdays(value: object, field: str) -> frozenset[int] | None:
         return None
     items = value.split(",") if isinstance(value, str) else value
     if not isinstance(items, Iterable) or isinstance(items, Mapping):
-        raise _bad(field, "must be a list of weekdays", code="not_weekdays")
+        raise argument_error(field, "must be a list of weekdays", code="not_weekdays")
     days = frozenset(_weekday(item, field) for item in items)
     if not days:
-        raise _bad(field, "must name at least one weekday", code="not_weekdays")
+        raise argument_error(field, "must name at least one weekday", code="not_weekdays")
     return days
 
 
@@ -184,9 +187,9 @@ def _time_of_day(value: object, field: str) -> time:
             # As in a row, the hour may be written without its zero.
             value = time.fromisoformat(re.sub(r"^(?=\d:)", "0", value.strip()))
         except ValueError:
-            raise _bad(field, "must be times of day like 10:00", code="not_hours") from None
+            raise argument_error(field, "must be times of day like 10:00", code="not_hours") from None
     if not isinstance(value, time) or value.tzinfo is not None:
-        raise _bad(field, "must be times of day without an offset", code="not_hours")
+        raise argument_error(field, "must be times of day without an offset", code="not_hours")
     return value
 
 
@@ -195,8 +198,6 @@ def _weekday(value: object, field: str) -> int:
     for number, name in enumerate(_WEEKDAYS):
         if text in {str(number), name, name[:3]}:
             return number
-    raise _bad(field, "must be weekdays: Monday to Sunday, or 0 to 6 from Monday", code="not_weekdays")
-
-
-def _bad(field: str, problem: str, *, code: str) -> PopinInputError:
-    return PopinInputError(problem, code=code, field=field)
+    raise argument_error(
+        field, "must be weekdays: Monday to Sunday, or 0 to 6 from Monday", code="not_weekdays"
+    )
