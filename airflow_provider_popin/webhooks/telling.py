@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -14,18 +14,16 @@ from airflow_provider_popin.sync.errors import WriteBackError
 from airflow_provider_popin.sync.ledger import schema, watermark_store
 from airflow_provider_popin.sync.ledger.ledger import Ledger
 from airflow_provider_popin.sync.ledger.watermark_store import OUTCOMES, Kept, Position
+from airflow_provider_popin.sync.report import NAMED_LEADS
+from airflow_provider_popin.sync.write_back import WriteBack
 from airflow_provider_popin.webhooks.queries import outcomes
 from airflow_provider_popin.webhooks.views import OutcomeView
 
 log = logging.getLogger(__name__)
 
 PAGE = 500
-NAMED_LEADS = 10
 # Less than this, and an instant of today is the same number.
 _A_LITTLE = 0.001
-
-# Takes a batch; raises WriteBackError for the part of it that failed.
-Tell = Callable[[Sequence[Mapping[str, object]]], None]
 
 
 @dataclass(slots=True)
@@ -42,14 +40,14 @@ class Told:
     leads: list[str] = field(default_factory=list)
 
 
-def tell_outcomes(ledger: Ledger, *, source: str, task: str, run: str, tell: Tell) -> Told:
+def tell_outcomes(ledger: Ledger, *, source: str, task: str, run: str, tell: WriteBack) -> Told:
     """Tell what was not told yet. The place is kept in the ledger after each page, and passes no failure.
 
     :param ledger: with the outcomes
     :param source: of the leads
     :param task: whose place it is: ``<dag_id>/<task_id>``
     :param run: the Dag run, for people
-    :param tell: the CRM's side
+    :param tell: the CRM's side; see :data:`~airflow_provider_popin.sync.write_back.WriteBack`
     :raises LedgerError: the ledger cannot be used
     """
     with ledger.write() as connection:
@@ -87,7 +85,7 @@ def _start(place: Position) -> float:
     return after if place.held is None else min(after, float(place.held) - _A_LITTLE)
 
 
-def _tell(page: Sequence[OutcomeView], tell: Tell) -> frozenset[int]:
+def _tell(page: Sequence[OutcomeView], tell: WriteBack) -> frozenset[int]:
     try:
         tell([_row(view) for view in page])
     except WriteBackError as error:
