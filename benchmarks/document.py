@@ -131,9 +131,7 @@ def _matrix_row(result: Result, group: Sequence[Result]) -> list[str]:
 def _others(findings: Findings) -> str:
     head = ("Latency", "Subject", "Steps", "At once", "Leads", "Leads/s")
     results = sorted(
-        [*findings.others, *findings.captures],
-        key=lambda r: (len(r.cell.steps), r.cell.latency_ms),
-        reverse=False,
+        [*findings.others, *findings.captures], key=lambda r: (len(r.cell.steps), r.cell.latency_ms)
     )
     rows = [
         [

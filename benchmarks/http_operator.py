@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -19,6 +18,8 @@ from datetime import datetime
 from pathlib import Path
 
 from benchmarks.subjects.subject import Figures
+from scripts import local_airflow
+from scripts.ports import free_port
 
 _HERE = Path(__file__).parent
 _POLL_SECONDS = 0.25
@@ -46,9 +47,8 @@ def run(*, url: str, slot: str, leads: int, folder: Path, timeout_seconds: float
 
 
 def _environment(url: str, slot: str, leads: int, folder: Path) -> dict[str, str]:
-    port = _free_port()
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
-    return kept | {
+    port = free_port()
+    return local_airflow.without_airflow(os.environ) | {
         "AIRFLOW_HOME": str(folder),
         "AIRFLOW__CORE__DAGS_FOLDER": str(_HERE / "dags"),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
@@ -119,9 +119,3 @@ def _wait(database: Path, deadline: float) -> float:
                 raise RuntimeError("the Dag run of the HttpOperator failed")
             return (datetime.fromisoformat(row[2]) - datetime.fromisoformat(row[1])).total_seconds()
     raise RuntimeError("the Dag run of the HttpOperator did not end in time")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

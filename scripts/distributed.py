@@ -21,7 +21,7 @@ from airflow_provider_popin.sandbox.server import SandboxServer
 from airflow_provider_popin.sandbox.settings import SandboxSettings
 from scripts import local_airflow
 from scripts.distributed_airflow import Cluster
-from scripts.distributed_services import HOST, ServiceError, Services, need_program, wait_until
+from scripts.distributed_services import ServiceError, Services, need_program, wait_until
 from scripts.distributed_world import (
     Databases,
     Fact,
@@ -31,7 +31,7 @@ from scripts.distributed_world import (
     check_results,
     make_people,
 )
-from scripts.standalone import free_port
+from scripts.ports import HOST, free_port
 from scripts.stopping import interrupted_once
 from tests import postgres_server
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import shutil
 import subprocess
 import sys
@@ -16,8 +15,8 @@ from typing import Any
 import requests
 
 from scripts import local_airflow
-from scripts.distributed_services import HOST, ServiceError, Services, wait_until
-from scripts.standalone import free_port
+from scripts.distributed_services import ServiceError, Services, wait_until
+from scripts.ports import HOST
 
 WORKERS = ("worker-1", "worker-2")
 START_SECONDS = 150.0
@@ -97,16 +96,7 @@ class Cluster:
         :param options: of ``requests.request``.
         :raises requests.RequestException: no answer, or one that is no success.
         """
-        token = requests.get(f"{self.url}/auth/token", timeout=_REQUEST_SECONDS).json()["access_token"]
-        answer = requests.request(
-            method,
-            f"{self.url}/api/v2{path}",
-            headers={"Authorization": f"Bearer {token}"},
-            timeout=_REQUEST_SECONDS,
-            **options,
-        )
-        answer.raise_for_status()
-        return answer.json() if answer.content else None
+        return local_airflow.ask(self.url, method, path, **options)
 
     def task(self, dag_id: str, run_id: str) -> dict[str, Any]:
         """Return the one task instance of a run.
@@ -137,22 +127,12 @@ class Cluster:
             self.place / "airflow", dags=self.dags, connections=self.connections, variables=self.variables
         )
         broker = f"redis://{HOST}:{self.redis_port}"
-        own |= _QUICK | {
-            "PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", ""))),
+        own |= _QUICK | local_airflow.server_settings(self.api_port)
+        own |= {
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"postgresql+psycopg2://{self.database}/airflow",
             "AIRFLOW__CORE__EXECUTOR": "CeleryExecutor",
             "AIRFLOW__CELERY__BROKER_URL": f"{broker}/0",
             "AIRFLOW__CELERY__RESULT_BACKEND": f"{broker}/1",
-            "AIRFLOW__API__HOST": HOST,
-            "AIRFLOW__API__PORT": str(self.api_port),
-            "AIRFLOW__API__BASE_URL": self.url,
-            "AIRFLOW__API__WORKERS": "1",
-            "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_hex(32),
-            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self.url}/execution/",
-            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
-            "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(free_port()),
-            "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(free_port()),
-            "NO_COLOR": "1",
         }
         return local_airflow.without_airflow(os.environ) | own
 

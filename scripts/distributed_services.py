@@ -14,7 +14,6 @@ from typing import Self
 
 import psutil
 
-HOST = "127.0.0.1"
 # Processes get so long to end by themselves after SIGTERM.
 POLITE_SECONDS = 4.0
 _TAIL_LINES = 25

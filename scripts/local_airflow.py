@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
+import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
+
+import requests
+
+from scripts.ports import HOST, free_port
 
 ROOT = Path(__file__).parents[1]
 API_KEY = "sandbox-api-key"
@@ -14,6 +21,7 @@ SELLER_TOKEN = "51"  # noqa: S105  (the sandbox's default, no secret)
 POOL = "popin"
 # Airflow's home holds a SQLite path with four slashes; a percent sign would be taken for an interpolation.
 _UNUSABLE = frozenset("%?#")
+_REQUEST_SECONDS = 15.0
 
 
 def check_place(folder: Path) -> None:
@@ -54,6 +62,46 @@ def environment(
         f"AIRFLOW_CONN_{conn_id.upper()}": json.dumps(fields) for conn_id, fields in connections.items()
     }
     return settings | {f"AIRFLOW_VAR_{name.upper()}": value for name, value in variables.items()}
+
+
+def server_settings(port: int) -> dict[str, str]:
+    """Return environment variables of an Airflow with an API server on loopback, of which everybody is
+    admin.
+
+    :param port: of the API server.
+    """
+    url = f"http://{HOST}:{port}"
+    return {
+        "PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", ""))),
+        "AIRFLOW__API__HOST": HOST,
+        "AIRFLOW__API__PORT": str(port),
+        "AIRFLOW__API__BASE_URL": url,
+        "AIRFLOW__API__WORKERS": "1",
+        "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_hex(32),
+        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
+        "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(free_port()),
+        "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(free_port()),
+        "NO_COLOR": "1",
+    }
+
+
+def ask(url: str, method: str, path: str, **options: Any) -> Any:
+    """Send a request to Airflow's REST API, as its admin, and return the JSON of the answer.
+
+    :param url: of the API server.
+    :param method: HTTP method.
+    :param path: below ``/api/v2``.
+    :param options: of ``requests.request``.
+    :raises requests.RequestException: no answer, or one that is no success.
+    """
+    token = requests.get(f"{url}/auth/token", timeout=_REQUEST_SECONDS).json()["access_token"]
+    headers = {"Authorization": f"Bearer {token}"}
+    answer = requests.request(
+        method, f"{url}/api/v2{path}", headers=headers, timeout=_REQUEST_SECONDS, **options
+    )
+    answer.raise_for_status()
+    return answer.json() if answer.content else None
 
 
 def connections(

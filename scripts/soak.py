@@ -17,7 +17,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -40,6 +40,8 @@ LEADS_PER_ROUND = 15
 # Faults that last longer than a round, or that end all rounds after them.
 LEFT_OUT = {"timezone_change", "outage", "slow_before_commit", "slow_after_commit", "slow_body"}
 SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGSTOP)
+
+MakeUrl = Callable[[Path], AbstractContextManager[str]]
 
 
 @dataclass
@@ -186,11 +188,11 @@ class Life:
         assert not left, f"left behind: {left}"
 
 
-def soak(figures: Figures, make_url: Callable[[Path], Iterator[str]], seconds: float, seed: int) -> None:
+def soak(figures: Figures, make_url: MakeUrl, seconds: float, seed: int) -> None:
     """Live one life after the other until the time is over.
 
     :param figures: filled in
-    :param make_url: a context manager that yields the URL of an empty database, given a folder
+    :param make_url: gives the URL of an empty database, made in a folder if it takes one
     :param seconds: how long
     :param seed: of the first life; the next ones count on
     """
@@ -199,10 +201,7 @@ def soak(figures: Figures, make_url: Callable[[Path], Iterator[str]], seconds: f
         for life in count(seed):
             if time.monotonic() > ends:
                 return
-            with (
-                tempfile.TemporaryDirectory(prefix="popin-soak-") as name,
-                _managed(make_url, Path(name)) as url,
-            ):
+            with tempfile.TemporaryDirectory(prefix="popin-soak-") as name, make_url(Path(name)) as url:
                 world = World(sandbox, url, [])
                 try:
                     Life(world, workers, figures, Path(name), life).live()
@@ -214,17 +213,12 @@ def soak(figures: Figures, make_url: Callable[[Path], Iterator[str]], seconds: f
                     world.close()
 
 
-@contextmanager
-def _managed(make_url: Callable[[Path], Iterator[str]], folder: Path) -> Iterator[str]:
-    with contextmanager(make_url)(folder) as url:
-        yield url
+def _sqlite(folder: Path) -> AbstractContextManager[str]:
+    return nullcontext(f"sqlite:///{folder / 'ledger.db'}")
 
 
-def _sqlite(folder: Path) -> Iterator[str]:
-    yield f"sqlite:///{folder / 'ledger.db'}"
-
-
-def _postgres(address: str) -> Callable[[Path], Iterator[str]]:
+def _postgres(address: str) -> MakeUrl:
+    @contextmanager
     def make_url(folder: Path) -> Iterator[str]:
         with postgres.empty_schema(address) as url:
             yield url.render_as_string(hide_password=False)

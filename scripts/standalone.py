@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import secrets
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -20,8 +18,8 @@ import psutil
 import requests
 
 from scripts import local_airflow
+from scripts.ports import HOST, check_port
 
-HOST = "127.0.0.1"
 START_SECONDS = 180.0
 # Airflow's parts get so long to end by themselves after SIGINT, and then after SIGTERM.
 POLITE_SECONDS = 8.0
@@ -32,39 +30,6 @@ _TAIL_LINES = 30
 
 class StandaloneError(Exception):
     """Airflow did not start, or is no longer there; the text says what it said last."""
-
-
-class PortTakenError(Exception):
-    """A port is in use by another program."""
-
-    def __init__(self, port: int) -> None:
-        super().__init__(f"port {port} of {HOST} is in use")
-        self.port = port
-
-
-def check_port(port: int) -> None:
-    """Make sure that a port can be listened on.
-
-    :param port: TCP port.
-    :raises PortTakenError: it is in use.
-    :raises ValueError: only root may listen on it.
-    """
-    with socket.socket() as listener:
-        # As servers do it, so that a connection that has just been closed is no obstacle.
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind((HOST, port))
-        except PermissionError:
-            raise ValueError(f"port {port} is for root only: take a higher one") from None
-        except OSError:
-            raise PortTakenError(port) from None
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.socket() as listener:
-        listener.bind((HOST, 0))
-        return int(listener.getsockname()[1])
 
 
 @dataclass(kw_only=True)
@@ -138,12 +103,7 @@ class Standalone:
         :param options: of ``requests.request``.
         :raises requests.RequestException: no answer, or one that is no success.
         """
-        url = f"{self.url}/api/v2{path}"
-        token = requests.get(f"{self.url}/auth/token", timeout=_REQUEST_SECONDS).json()["access_token"]
-        headers = {"Authorization": f"Bearer {token}"}
-        answer = requests.request(method, url, headers=headers, timeout=_REQUEST_SECONDS, **options)
-        answer.raise_for_status()
-        return answer.json() if answer.content else None
+        return local_airflow.ask(self.url, method, path, **options)
 
     def wait_for(self, question: Callable[[], bool], *, seconds: float, what: str) -> None:
         """Wait until a question is answered with yes.
@@ -205,20 +165,9 @@ class Standalone:
 
     def _environment(self) -> dict[str, str]:
         own = local_airflow.environment(self.home, dags=self.dags, connections={}, variables=self.variables)
-        own |= {
-            "PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", ""))),
-            "AIRFLOW__API__HOST": HOST,
-            "AIRFLOW__API__PORT": str(self.port),
-            "AIRFLOW__API__BASE_URL": self.url,
-            "AIRFLOW__API__WORKERS": "1",
-            "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_hex(32),
-            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self.url}/execution/",
-            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
+        own |= local_airflow.server_settings(self.port) | {
             "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
             "AIRFLOW__CORE__PARALLELISM": "4",
-            "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(free_port()),
-            "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(free_port()),
-            "NO_COLOR": "1",
         }
         return local_airflow.without_airflow(os.environ) | own | dict(self.settings)
 

@@ -23,7 +23,8 @@ from airflow_provider_popin.sandbox.settings import SandboxSettings
 from airflow_provider_popin.sandbox.webhook_settings import WebhookSettings
 from scripts import crm, local_airflow
 from scripts.feeder import Feeder
-from scripts.standalone import HOST, PortTakenError, Standalone, StandaloneError, check_port
+from scripts.ports import HOST, PortTakenError, check_port
+from scripts.standalone import Standalone, StandaloneError
 from scripts.stopping import interrupted_once
 
 EXAMPLES = local_airflow.ROOT / "example_dags"

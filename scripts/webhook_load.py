@@ -34,7 +34,7 @@ import sqlalchemy as sa
 from airflow_provider_popin.sync.ledger import ledger_queries, schema
 from airflow_provider_popin.sync.ledger.ledger import Ledger
 from scripts import local_airflow
-from scripts.standalone import HOST, free_port
+from scripts.ports import HOST, free_port
 from scripts.stopping import interrupted_once
 
 KEY = "load-test-key-5d1f"

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from scripts.ports import free_port
 
 _INSTALLED = Path("/usr/lib/postgresql")
 
@@ -33,7 +34,7 @@ def running_server(programs: Path, *, durable: bool = False) -> Iterator[str]:
     """
     user = _unprivileged_user()
     folder = Path(tempfile.mkdtemp(prefix="popin-postgres-"))
-    port = _free_port()
+    port = free_port()
     try:
         if user is not None:
             shutil.chown(folder, user)
@@ -56,12 +57,6 @@ def _unprivileged_user() -> str | None:
         return None
     names = {entry.pw_name for entry in pwd.getpwall()}
     return "postgres" if "postgres" in names else "nobody"
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _run(command: list[str | Path], user: str | None) -> None:

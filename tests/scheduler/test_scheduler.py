@@ -16,7 +16,8 @@ import pytest
 from airflow_provider_popin.sandbox.server import SandboxServer
 from airflow_provider_popin.sandbox.settings import SandboxSettings
 from scripts import crm, local_airflow
-from scripts.standalone import Standalone, free_port
+from scripts.ports import free_port
+from scripts.standalone import Standalone
 from scripts.up import make_standalone
 from tests.airflow_runs import IS_AIRFLOW_3
 

@@ -15,7 +15,7 @@ import pytest
 
 from airflow_provider_popin.sandbox.server import SandboxServer
 from airflow_provider_popin.sync.reading import CHUNK_ROWS
-from scripts.standalone import free_port
+from scripts.ports import free_port
 from tests import airflow_runs, privacy
 from tests.conftest import AIRFLOW_HOME, API_KEY, SELLER_TOKEN
 from tests.faults.ledger_view import LedgerView

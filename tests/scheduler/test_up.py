@@ -20,7 +20,7 @@ import pytest
 import requests
 
 from scripts import local_airflow
-from scripts.standalone import free_port
+from scripts.ports import free_port
 from tests.airflow_runs import IS_AIRFLOW_3
 
 pytestmark = [

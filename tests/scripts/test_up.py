@@ -16,7 +16,7 @@ import pytest
 
 from example_dags import popin_file_sync
 from scripts import local_airflow, up
-from scripts.standalone import PortTakenError, check_port, free_port
+from scripts.ports import PortTakenError, check_port, free_port
 from scripts.stopping import STOP_SIGNALS
 
 

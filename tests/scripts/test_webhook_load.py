@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from scripts import local_airflow, webhook_load
-from scripts.standalone import free_port
+from scripts.ports import free_port
 from scripts.webhook_load import Answer, ApiServer, report
 
 STOPPED_WHILE_DELIVERING = """
