@@ -106,6 +106,9 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
         assert not processes_at(place)
     finally:
         process.kill()
+        for left in processes_at(place):
+            with suppress(psutil.Error):
+                left.kill()
         process.communicate()
 
 
