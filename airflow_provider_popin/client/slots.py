@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, tzinfo
 from functools import lru_cache
+from typing import Any, Protocol
 from zoneinfo import ZoneInfo
 
 from airflow_provider_popin.client.errors import PopinInputError, PopinReplyError
@@ -27,6 +28,13 @@ _REPLY_TIME = re.compile(rf"(?P<weekday>{_DAY}), (?P<month>{_MONTH}) (?P<day>[0-
 # What the time strings may be called in a reason; everything but these two means that the text itself is
 # malformed.
 _DST_CODES = ("time_ambiguous", "time_nonexistent")
+
+
+class Log(Protocol):
+    """What a logger of Airflow 2 and one of Airflow 3 have in common, as far as it is used here."""
+
+    def warning(self, event: str, *args: Any) -> Any:
+        """Log a warning."""
 
 
 def load_timezone(name: object) -> ZoneInfo:
@@ -203,6 +211,20 @@ def parse_calendar(payload: object) -> Calendar:
         raise PopinReplyError("no_slot_well_formed")
     slots = tuple(Slot(start=start, time=starts[start]) for start in sorted(starts))
     return Calendar(slots, str(timezone), _slot_minutes(payload.get("slotDiff")), tuple(skipped))
+
+
+def log_skipped(log: Log, calendar: Calendar) -> None:
+    """Warn of slots in Popin's answer that were left out, and say why.
+
+    :param log: where to
+    :param calendar: what came of the answer
+    """
+    if calendar.skipped:
+        log.warning(
+            "%d slots in Popin's answer were left out, for example %s",
+            len(calendar.skipped),
+            "; ".join(calendar.skipped[:5]),
+        )
 
 
 def _slot_texts(availability: list[object]) -> Iterator[tuple[str, str, str | None]]:

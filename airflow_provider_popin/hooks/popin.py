@@ -6,10 +6,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseHook
 
+from airflow_provider_popin.client.slots import log_skipped
 from airflow_provider_popin.get_provider_info import get_provider_info
 from airflow_provider_popin.hooks.connection import CONN_TYPE, PopinConnection, read_connection
 from airflow_provider_popin.hooks.masking import mask_in_logs
@@ -24,13 +25,6 @@ if TYPE_CHECKING:
     from airflow_provider_popin.client.config import ClientConfig
     from airflow_provider_popin.client.models import Calendar, Customer, ScheduledCall, Slot
     from airflow_provider_popin.client.outcomes import Outcome
-
-
-class Log(Protocol):
-    """What a logger of Airflow 2 and one of Airflow 3 have in common, as far as it is used here."""
-
-    def warning(self, event: str, *args: Any) -> Any:
-        """Log a warning."""
 
 
 class PopinHook(BaseHook):
@@ -276,20 +270,6 @@ class PopinHook(BaseHook):
         with RequestsSender(self.config) as sender:
             exchange = sender.send(build_slots())
         return classify(Endpoint.SLOTS, exchange, now=datetime.now(UTC))
-
-
-def log_skipped(log: Log, calendar: Calendar) -> None:
-    """Warn of slots in Popin's answer that were left out, and say why.
-
-    :param log: where to.
-    :param calendar: what came of the answer.
-    """
-    if calendar.skipped:
-        log.warning(
-            "%d slots in Popin's answer were left out, for example %s",
-            len(calendar.skipped),
-            "; ".join(calendar.skipped[:5]),
-        )
 
 
 def _judge(outcome: Outcome, config: ClientConfig) -> tuple[bool, str]:

@@ -13,6 +13,7 @@ from airflow_provider_popin.client.clock import boot_seconds
 from airflow_provider_popin.client.config import ClientConfig
 from airflow_provider_popin.client.errors import PopinAccessError, PopinError
 from airflow_provider_popin.client.models import Calendar, Slot
+from airflow_provider_popin.client.slots import log_skipped
 from airflow_provider_popin.sync.errors import SyncStoppedError
 from airflow_provider_popin.sync.stop_switch import StopSwitch
 
@@ -61,8 +62,8 @@ class CalendarKeeper:
         """
         asked_at = boot_seconds()
         calendar = await self._switch.unless_hurried(fetch_calendar(self._sender, self._config))
-        for reason in calendar.skipped if self.calendar is None else ():
-            log.warning("Part of Popin's slot list was skipped: %s", reason)
+        if self.calendar is None:
+            log_skipped(log, calendar)
         self.calendar = calendar
         self._read_at = asked_at
         self._open = frozenset(slot.start for slot in calendar.slots)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Final
 from airflow.providers.common.compat.sdk import AirflowNotFoundException
 
 from airflow_provider_popin.client.errors import PopinAccessError, PopinConfigError, PopinError
-from airflow_provider_popin.hooks.popin import PopinHook, log_skipped
+from airflow_provider_popin.client.slots import log_skipped
+from airflow_provider_popin.hooks.popin import PopinHook
 
 if TYPE_CHECKING:
     from airflow_provider_popin.client.models import Calendar

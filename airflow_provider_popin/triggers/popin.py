@@ -16,8 +16,9 @@ from airflow_provider_popin.client.errors import (
     PopinError,
     PopinInputError,
 )
+from airflow_provider_popin.client.slots import log_skipped
 from airflow_provider_popin.client.windows import SlotWindow, available_slots
-from airflow_provider_popin.hooks.popin import PopinHook, log_skipped
+from airflow_provider_popin.hooks.popin import PopinHook
 from airflow_provider_popin.operators.failures import task_error
 
 if TYPE_CHECKING:
