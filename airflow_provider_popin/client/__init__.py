@@ -17,7 +17,7 @@ Where to look:
 ``async_sender``     sends many at once, from an event loop
 ``connector``        the connections of that one: name, address, proxy, TLS
 ``http_connection``  one of them
-``wire``             what both senders share about bytes
+``wire``             what senders know about bytes, and whose certificates they trust
 ``clock``            the clock of send deadlines
 ``leads``            the fields of a lead, cleaned
 ``phones``           phone numbers

@@ -1,5 +1,5 @@
-"""What both senders share about bytes: when the first one left, how many may come back, how they are
-unpacked.
+"""What senders know about bytes: when the first one left, to whom it may go, how many may come back, how
+they are unpacked.
 """
 
 from __future__ import annotations
