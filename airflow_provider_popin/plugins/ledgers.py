@@ -111,7 +111,8 @@ class Ledgers:
             if place.open is not None:
                 return place.open
             if place.failure is not None and now < place.retry_at:
-                raise place.failure
+                # Without the frames of those who were told before, and what they hold.
+                raise place.failure.with_traceback(None)
             try:
                 place.open = self._opened(ledger_conn_id)
             except LedgerError as error:

@@ -395,6 +395,10 @@ class TestLedgers:
         with pytest.raises(LedgerError) as second:
             ledgers.inbox("late_ledger")
         assert second.value is first.value
+        frames = len(second.traceback)
+        with pytest.raises(LedgerError) as third:
+            ledgers.inbox("late_ledger")
+        assert len(third.traceback) == frames
         now[0] += 2.0
         ledgers.inbox("late_ledger")
         assert (tmp_path / "absent" / "one.db").exists()
