@@ -10,7 +10,7 @@
 ``templated``           arguments at run time: typed, or the text that a template makes of them
 ``failures``            errors as Airflow should see them: retried or not, with a remedy
 ``_text_templates``     templates that give text in every Dag
-``_switches``           the lead sync's templated arguments that are no paths
+``_arguments``          the lead sync's templated arguments that are no paths
 ``_watermark``          its arguments for the watermark
 ``_leads_from_sql``     its leads, from a query
 ``_leads_from_files``   from csv and jsonl files

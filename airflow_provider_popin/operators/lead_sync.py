@@ -15,6 +15,7 @@ from airflow_provider_popin.client.config import region_code
 from airflow_provider_popin.client.errors import PopinError
 from airflow_provider_popin.hooks.ledger import DEFAULT_LEDGER, open_ledger, sql_engine
 from airflow_provider_popin.hooks.popin import PopinHook
+from airflow_provider_popin.operators._arguments import check_sql, read_dry_run, read_limit, read_parameters
 from airflow_provider_popin.operators._earlier_runs import leave_note, look_back
 from airflow_provider_popin.operators._leads_from_files import check_path, leads_from_file
 from airflow_provider_popin.operators._leads_from_python import check_leads, leads_from_python
@@ -24,7 +25,6 @@ from airflow_provider_popin.operators._metrics import count_run
 from airflow_provider_popin.operators._object_storage import object_path, path_text
 from airflow_provider_popin.operators._results_file import ResultsFile, check_folder
 from airflow_provider_popin.operators._run_identity import run_identity
-from airflow_provider_popin.operators._switches import check_sql, read_dry_run, read_limit, read_parameters
 from airflow_provider_popin.operators._watermark import check_watermark, watermark_settings
 from airflow_provider_popin.operators._write_back import SqlWriteBack, check_write_back_sql
 from airflow_provider_popin.operators.failures import ledger_error, task_error, with_connections

@@ -14,7 +14,7 @@ import pytest
 from airflow.providers.common.compat.sdk import DAG
 
 from airflow_provider_popin.client.errors import PopinInputError
-from airflow_provider_popin.operators._switches import read_dry_run, read_limit, read_parameters
+from airflow_provider_popin.operators._arguments import read_dry_run, read_limit, read_parameters
 from airflow_provider_popin.operators.lead_sync import PopinLeadSyncOperator
 
 SQL = {"sql": "SELECT 1", "sql_conn_id": "crm"}
