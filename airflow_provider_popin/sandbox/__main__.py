@@ -17,7 +17,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Run the sandbox until SIGINT or SIGTERM.
 
     :param argv: arguments, None for those of the process.
-    :return: exit code: 0, or 2 when an argument is unusable or the port taken.
+    :return: exit code: 0, or 2 when an argument is unusable or the port not to be had.
     """
     arguments = make_parser(__doc__).parse_args(argv)
     if arguments.list_faults:
@@ -25,9 +25,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     try:
         runner = Runner(settings_from(arguments), access_log=arguments.access_log)
-        port = runner.bind()
     except (ValueError, OSError) as error:
         print(f"sandbox: {error}", file=sys.stderr)
+        return 2
+    try:
+        port = runner.bind()
+    except OSError as error:
+        why = error.strerror or error
+        print(f"sandbox: port {arguments.port} of {arguments.host} is not to be had: {why}", file=sys.stderr)
         return 2
     if arguments.access_log:
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")

@@ -54,7 +54,7 @@ class Runner:
         Take the port.
 
         :return: its number.
-        :raises OSError: it is taken.
+        :raises OSError: it is taken, or for root only.
         """
         self._socket = bind(self.settings.host, self.settings.port)
         return int(self._socket.getsockname()[1])

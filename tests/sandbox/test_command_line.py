@@ -84,8 +84,10 @@ def test_unusable_arguments_end_with_2(argv: list[str], why: str, capsys: pytest
 
 def test_a_taken_port_ends_with_2(capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        assert main(["--port", str(taken.getsockname()[1])]) == 2
-    assert "in use" in capsys.readouterr().err
+        port = taken.getsockname()[1]
+        assert main(["--port", str(port)]) == 2
+    why = "Address already in use"
+    assert capsys.readouterr().err == f"sandbox: port {port} of 127.0.0.1 is not to be had: {why}\n"
 
 
 @pytest.mark.parametrize(
