@@ -152,10 +152,10 @@ class PopinSlotAvailabilitySensor(BaseSensorOperator):
 
     def _fail(self, reason: str, *, retry: bool) -> None:
         """Fail as a failed look in the other modes does."""
+        if self.never_fail:  # Airflow 2 does not ask for it when a task is resumed
+            raise AirflowSkipException("Skipping due to never_fail is set to True.")
         if not retry:
             raise AirflowFailException(reason)
-        if self.never_fail:
-            raise AirflowSkipException("Skipping due to never_fail is set to True.")
         raise PopinError(reason)
 
     def _defer(self, window: SlotWindow, min_slots: int, max_slots: int) -> None:

@@ -319,5 +319,10 @@ def test_events_are_taken_up_as_the_other_modes_end() -> None:
     error = {"status": "error", "reason": "HTTP 500", "retry": True}
     with pytest.raises(PopinError, match="HTTP 500"):
         sensor("deferrable").execute_complete({}, error)
+
+
+@pytest.mark.parametrize("retry", [True, False])
+def test_never_fail_skips_whatever_the_trigger_met(retry: bool) -> None:
+    error = {"status": "error", "reason": "HTTP 401", "retry": retry}
     with pytest.raises(AirflowSkipException):
         sensor("deferrable", never_fail=True).execute_complete({}, error)
