@@ -193,9 +193,10 @@ def _short_text(value: str, field: str) -> str:
 
 
 def _key(key: object) -> str:
-    if not isinstance(key, str) or not key.strip():
+    text = _short_text(key, "campaign") if isinstance(key, str) else ""
+    if not text:
         raise PopinInputError("has a key that is not text", code="campaign_invalid", field="campaign")
-    return _short_text(key, "campaign")
+    return text
 
 
 def _json_value(value: object, depth: int) -> object:

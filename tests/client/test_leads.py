@@ -239,6 +239,7 @@ def test_campaign_values_become_json() -> None:
         ["a"],
         {5: "a"},
         {"": "a"},
+        {"\0": "a"},
         {"a": b"x"},
         {"a": object()},
         {"a": float("inf")},
