@@ -27,7 +27,7 @@ class PopinError(Exception):
     :param field_errors: per field, what Popin wrote about it, redacted
     :param retry_after: seconds that Popin asked to wait, not clamped
     :param method: HTTP method of the request, if there was one
-    :param path: path of the request below ``/api/v1``
+    :param path: path of the request below ``/api/v1``; a query may hold anything and is not kept
 
     ``conn_id`` is the Airflow connection that was used, once it is named.
     """
@@ -49,7 +49,7 @@ class PopinError(Exception):
         self.field_errors: Mapping[str, tuple[str, ...]] = dict(field_errors or {})
         self.retry_after = retry_after
         self.method = method
-        self.path = path
+        self.path = path and path.partition("?")[0]
         self.conn_id: str | None = None
 
     def name_connection(self, conn_id: str) -> None:

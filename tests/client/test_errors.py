@@ -42,6 +42,11 @@ def test_texts() -> None:
     assert str(errors.PopinInputError("no")) == "no (invalid)"
 
 
+def test_a_query_may_hold_anybody_and_is_kept_nowhere() -> None:
+    error = errors.PopinNotSentError("dns_failed", method="GET", path="/x?mobile=2025550143&email=a@example.com")
+    assert (error.path, str(error)) == ("/x", "GET /x: dns_failed")
+
+
 def test_an_argument_is_told_apart_from_the_connection() -> None:
     error = errors.PopinInputError("is no name", code="timezone_unknown", field="timezone")
     error.name_connection("shop")
