@@ -85,7 +85,7 @@ def _client_fields() -> dict[str, object]:
         ),
         "max_concurrency": _field(
             "Requests at a time",
-            "Upper limit of requests in flight, per process.",
+            "Upper limit of requests in flight, in one bulk sync.",
             type=["integer", "null"],
             default=8,
             minimum=1,

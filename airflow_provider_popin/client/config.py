@@ -74,7 +74,7 @@ class ClientConfig:
     :param conn_id: Airflow connection id, for error texts only
     :param timeout_seconds: limit for a whole exchange, from DNS to the last byte of the reply; at most 3600
     :param connect_timeout_seconds: limit for DNS, connect and TLS; never more than ``timeout_seconds``
-    :param max_concurrency: how many requests may be under way at once, 1 to 10,000
+    :param max_concurrency: how many requests a bulk sync may have under way at once, 1 to 10,000
     :param requests_per_second: client-side rate limit, 0.001 to 1e9, or 0 for none (Popin documents none,
         grade U)
     :param default_region: ISO alpha-2 region for phone numbers written without a country
