@@ -43,7 +43,9 @@ def test_texts() -> None:
 
 
 def test_a_query_may_hold_anybody_and_is_kept_nowhere() -> None:
-    error = errors.PopinNotSentError("dns_failed", method="GET", path="/x?mobile=2025550143&email=a@example.com")
+    error = errors.PopinNotSentError(
+        "dns_failed", method="GET", path="/x?mobile=2025550143&email=a@example.com"
+    )
     assert (error.path, str(error)) == ("/x", "GET /x: dns_failed")
 
 
