@@ -15,7 +15,7 @@ from airflow_provider_popin.client.errors import (
     PopinRateLimitError,
     PopinRejectedError,
 )
-from airflow_provider_popin.operators.failures import is_final, ledger_error, task_error
+from airflow_provider_popin.operators.failures import is_final, ledger_error, task_error, with_connections
 from airflow_provider_popin.operators.intent import booking_intent
 from airflow_provider_popin.sync.errors import SyncError
 
@@ -55,6 +55,14 @@ class LedgerLead:
     ledger_conn_id: str
     source: str
     lead_id: str
+
+    @property
+    def resolve_command(self) -> str:
+        """The command by which a person ends the doubt about this lead's booking."""
+        from airflow_provider_popin.sync.single import resolve_command
+
+        command = resolve_command(self.source, self.lead_id)
+        return with_connections(command, ledger_conn_id=self.ledger_conn_id)
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,7 +92,9 @@ def ledger_error(
     return AirflowException(text)
 
 
-def with_connections(text: str, *, ledger_conn_id: str, popin_conn_id: str) -> str:
+def with_connections(
+    text: str, *, ledger_conn_id: str, popin_conn_id: str = PopinHook.default_conn_name
+) -> str:
     """Return a text whose commands name the connections, where they are not the defaults.
 
     The sync knows which command helps, and no connection; whoever reads it copies the command.

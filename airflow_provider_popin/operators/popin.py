@@ -276,6 +276,7 @@ class PopinScheduleOperator(TextTemplates, BaseOperator):
         :param context: the task's context.
         :return: the start in UTC, the seller's timezone, and Popin's string for the slot.
         """
+        lead: LedgerLead | None = None
         try:
             with self.hook as hook:
                 lead = self._ledger_lead(hook)
@@ -285,6 +286,8 @@ class PopinScheduleOperator(TextTemplates, BaseOperator):
                     booked = book_with_intent(hook, self._wish(), context)
         except PopinOutcomeUnknownError as error:
             hint = f"The call of customer {self.customer_id!r} may be booked: look into Popin's dashboard"
+            if lead is not None:
+                hint += f", then say so with {lead.resolve_command}"
             raise task_error(error, conn_id=self.popin_conn_id, hint=hint) from error
         except PopinError as error:
             raise task_error(error, conn_id=self.popin_conn_id) from error

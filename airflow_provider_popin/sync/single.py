@@ -96,6 +96,18 @@ def book_one(
     return _Booker(ledger, config, booking, run).book(prior or Prior())
 
 
+def resolve_command(source: str, lead_id: str) -> str:
+    """The command by which a person ends the doubt about a booking, for an error text.
+
+    :param source: of the lead
+    :param lead_id: the lead's id there
+    """
+    return (
+        f"`python -m airflow_provider_popin in-doubt resolve --source {shlex.quote(source)} "
+        f"--lead {shlex.quote(lead_id)} --outcome booked|not-booked --why TEXT`"
+    )
+
+
 class _Booker:
     def __init__(
         self, ledger: Ledger, config: ClientConfig, booking: SingleBooking, run: RunIdentity
@@ -218,9 +230,7 @@ class _Booker:
             raise LeadHeldError(
                 f"the booking of {self._who()} is in doubt ({record.reason}), slot {record.slot_time}: "
                 "nothing was sent. Find out in Popin's dashboard whether the call exists, then say so with "
-                "`python -m airflow_provider_popin in-doubt resolve "
-                f"--source {shlex.quote(self._booking.source)} --lead {shlex.quote(record.lead_id)} "
-                "--outcome booked|not-booked --why TEXT`",
+                f"{resolve_command(self._booking.source, record.lead_id)}",
                 retry=False,
             )
 

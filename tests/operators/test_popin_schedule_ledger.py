@@ -143,9 +143,9 @@ def test_what_a_person_must_look_up_fails_and_is_told_again_when_it_is_cleared(
     dag = with_ledger(f"ledger_{fault}", customer_id, slot, **QUICK)
     run = run_dag(dag)
     assert (states(run), tries(run)) == ({"book": "failed"}, {"book": 1})
+    assert told in output(capfd, caplog)
 
     sandbox.set_faults()
-    output(capfd, caplog)
     caplog.clear()
     assert run_again(dag, run, "book") == "failed"
     assert len(sandbox.requests(endpoint="schedule")) == len(sandbox.bookings()) == 1
