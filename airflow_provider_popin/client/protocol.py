@@ -11,7 +11,7 @@ from airflow_provider_popin.client.config import POSTAL_CODE_FIELDS, ClientConfi
 from airflow_provider_popin.client.errors import PopinInputError
 from airflow_provider_popin.client.exchange import Endpoint, Request
 from airflow_provider_popin.client.models import Lead
-from airflow_provider_popin.client.scalars import is_agent
+from airflow_provider_popin.client.scalars import is_agent, is_customer_id, is_join_url
 from airflow_provider_popin.client.slots import is_popin_time
 
 API_PATH = "/api/v1"
@@ -23,7 +23,6 @@ SCHEDULE_PATH = "/external/schedule"
 _ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
 _METHOD = re.compile(r"[A-Z]{1,16}")
 _PATH = re.compile(r"/[!-~]*")
-_JOIN_URL = re.compile(r"https?://[^\s\x00-\x1f]{1,2040}", re.IGNORECASE)
 
 
 def build_capture(lead: Lead, *, postal_code_field: str = "pincode") -> Request:
@@ -75,15 +74,17 @@ def build_schedule(
     :param url: custom join link, http or https; Popin ignores it unless ``native`` is False
     :raises PopinInputError: an argument has another type or shape
     """
-    if not _is_text(customer_id):
-        raise PopinInputError("is missing or not text", code="customer_id_invalid", field="customer_id")
+    if not is_customer_id(customer_id):
+        raise PopinInputError(
+            "is missing or not a customer_id", code="customer_id_invalid", field="customer_id"
+        )
     if not is_popin_time(time):
         raise PopinInputError("is not a slot string of Popin's", code="time_malformed", field="time")
     if agent is not None and not is_agent(agent):
         raise PopinInputError("is not the number of an agent", code="agent_invalid", field="agent")
     if native is not None and type(native) is not bool:
         raise PopinInputError("is neither true nor false", code="native_invalid", field="native")
-    if url is not None and not (_is_text(url) and _JOIN_URL.fullmatch(url)):
+    if url is not None and not is_join_url(url):
         raise PopinInputError("is not an http or https URL", code="url_invalid", field="url")
     fields = {"customer_id": customer_id, "time": time, "agent": agent, "native": native, "url": url}
     return Request(Endpoint.SCHEDULE, "POST", SCHEDULE_PATH, _json_body(fields))

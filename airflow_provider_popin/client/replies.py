@@ -8,13 +8,9 @@ from collections.abc import Mapping
 from typing import Final
 
 from airflow_provider_popin.client.models import Customer, ScheduledCall
+from airflow_provider_popin.client.scalars import is_customer_id, is_join_url
 
-# Opaque text, but it has to fit a database column and a header of a log line.
-_CUSTOMER_ID = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029]{1,255}")
 _SHORT_TEXT = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029]{1,100}")
-# Shown as a link in Airflow's UI: nothing but http and https, or a reply could plant a script there.
-_JOIN_URL = re.compile(r"https?://[^\s\x00-\x20\x7f-\x9f\ud800-\udfff]{1,2040}", re.IGNORECASE)
-
 
 # Stands for a body that is no JSON, and for a member that a reply gives twice: identical to no JSON value.
 NOT_JSON: Final = object()
@@ -51,11 +47,11 @@ def parse_customer(payload: Mapping[str, object]) -> Customer | None:
     :return: None without a usable ``customer_id``: non-empty text of at most 255 printable characters
     """
     customer_id = payload.get("customer_id")
-    if not isinstance(customer_id, str) or not customer_id.strip() or not _CUSTOMER_ID.fullmatch(customer_id):
+    if not is_customer_id(customer_id):
         return None
-    url = _matching(_JOIN_URL, payload.get("url"))
-    complete = url is not None and isinstance(payload.get("message"), str)
-    return Customer(customer_id=customer_id, url=url, incomplete=not complete)
+    url = payload.get("url")
+    complete = is_join_url(url) and isinstance(payload.get("message"), str)
+    return Customer(customer_id=customer_id, url=url if is_join_url(url) else None, incomplete=not complete)
 
 
 def parse_scheduled_call(payload: Mapping[str, object]) -> ScheduledCall:

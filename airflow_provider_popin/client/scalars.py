@@ -10,12 +10,17 @@ import re
 import unicodedata
 from decimal import Decimal
 from numbers import Integral
+from typing import TypeGuard
 from uuid import UUID
 
 # Digits that went through a float once: "9544510895.0". No float begins with a needless zero.
 _FLOAT_TEXT = re.compile(r"(0|[1-9][0-9]*)\.0+")
 # Above it, a float no longer holds every integer, so its digits are not the ones that were entered.
 _EXACT_FLOAT = 2**53
+# Opaque text, but it has to fit a database column and a header of a log line.
+_CUSTOMER_ID = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029]{1,255}")
+# Shown as a link in Airflow's UI: nothing but http and https, or a reply could plant a script there.
+_JOIN_URL = re.compile(r"https?://[^\s\x00-\x20\x7f-\x9f\ud800-\udfff]{1,2040}", re.IGNORECASE)
 
 
 def is_missing(value: object) -> bool:
@@ -92,6 +97,22 @@ def is_agent(number: object) -> bool:
     :param number: anything; text is none
     """
     return type(number) is int and 0 < number < 10**18
+
+
+def is_customer_id(value: object) -> TypeGuard[str]:
+    """Whether this is what capture can have answered: text of at most 255 printable characters, not blank.
+
+    :param value: anything
+    """
+    return isinstance(value, str) and bool(value.strip()) and bool(_CUSTOMER_ID.fullmatch(value))
+
+
+def is_join_url(value: object) -> TypeGuard[str]:
+    """Whether this may be the address of a call: an http or https URL without spaces.
+
+    :param value: anything
+    """
+    return isinstance(value, str) and bool(_JOIN_URL.fullmatch(value))
 
 
 def clean_text(text: str) -> str:

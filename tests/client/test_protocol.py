@@ -87,6 +87,9 @@ def test_schedule() -> None:
         ("customer_id", "", "customer_id_invalid"),
         ("customer_id", None, "customer_id_invalid"),
         ("customer_id", 315, "customer_id_invalid"),
+        ("customer_id", "a\0", "customer_id_invalid"),
+        ("customer_id", "\ud800", "customer_id_invalid"),
+        ("customer_id", "x" * 256, "customer_id_invalid"),
         ("time", "2025-09-25T15:15:00+05:30", "time_malformed"),
         ("time", None, "time_malformed"),
         ("agent", "210", "agent_invalid"),
@@ -99,6 +102,7 @@ def test_schedule() -> None:
         ("url", "example.com", "url_invalid"),
         ("url", "javascript:alert(1)", "url_invalid"),
         ("url", 5, "url_invalid"),
+        ("url", "https://example.com/\ud800", "url_invalid"),
     ],
 )
 def test_unusable_schedule_arguments(argument: str, value: object, code: str) -> None:
