@@ -185,7 +185,10 @@ def _proxy_for(config: ClientConfig) -> SplitResult | None:
     except ValueError:
         usable = False
     if not usable:
-        raise PopinConfigError("is no proxy with an http or https URL", conn_id=config.conn_id, field="proxy")
+        # The connection's own was checked; what is left is the environment's.
+        raise PopinConfigError(
+            "the proxy of the environment is unusable", conn_id=config.conn_id, field="proxy"
+        )
     return parts
 
 

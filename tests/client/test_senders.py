@@ -521,6 +521,7 @@ def test_unusable_proxy_of_the_environment(send: Send, proxy: str, monkeypatch: 
     with pytest.raises(PopinConfigError) as caught:
         send(a_config("http://popin.invalid"), a_schedule())
     assert (caught.value.conn_id, caught.value.field) == ("popin_default", "proxy")
+    assert "environment" in str(caught.value)
 
 
 # --- certificates
