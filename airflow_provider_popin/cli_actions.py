@@ -98,15 +98,18 @@ def init(arguments: argparse.Namespace) -> Outcome:
     """Create the ledger, and accept it for a source.
 
     :param arguments: ``source``, ``lead_id_column``, ``popin_conn_id``, ``ledger_conn_id``.
-    :raises UsageError: no Dag can have such a source or column.
+    :raises UsageError: no Dag can have such a source or column, or there is a column without a source.
     """
     if arguments.source is not None:
         try:
             check_source(arguments.source)
         except PopinInputError as error:
             raise UsageError(f"--source {error.reason}") from None
-    if arguments.lead_id_column is not None and not arguments.lead_id_column.strip():
-        raise UsageError("--lead-id-column must name a column")
+    if arguments.lead_id_column is not None:
+        if not arguments.lead_id_column.strip():
+            raise UsageError("--lead-id-column must name a column")
+        if arguments.source is None:
+            raise UsageError("--lead-id-column is of no use without --source")
     ledger = open_ledger(arguments.ledger_conn_id)
     try:
         if arguments.source is None:
@@ -162,12 +165,19 @@ def watermark(arguments: argparse.Namespace) -> Outcome:
     """Show the watermarks of a source, or reset them.
 
     :param arguments: ``source``, ``task``, ``reset``, ``ledger_conn_id``.
+    :raises LedgerError: a task is named that has none: as with a source, it may be mistyped.
     """
     with _ledger(arguments) as ledger:
         if arguments.reset:
             watermark_store.reset(ledger, arguments.source, arguments.task)
         rows = watermark_store.watermarks(ledger, arguments.source)
-    return Outcome([row for row in rows if arguments.task in (None, row["task"])])
+    found = [row for row in rows if arguments.task in (None, row["task"])]
+    if arguments.task is not None and not found:
+        there_are = f"there are {', '.join(str(row['task']) for row in rows)}" if rows else "there is none"
+        raise LedgerError(
+            f"no task {arguments.task!r} keeps a watermark of {arguments.source!r}; {there_are}"
+        )
+    return Outcome(found)
 
 
 def list_in_doubt(arguments: argparse.Namespace) -> Outcome:

@@ -264,6 +264,10 @@ class TestActing:
         (one,) = run_json(capsys, *words, "--task", "dag/two", "--reset")
         assert (one["task"], one["highest_read"]) == ("dag/two", None)
         assert run_json(capsys, *words)[0]["highest_read"] == "2026-01-02"
+        for reset in ([], ["--reset"]):
+            assert cli.main([*words, "--task", "dag/tow", *reset]) == cli.PROBLEM
+            mistyped = "no task 'dag/tow' keeps a watermark of 'crm'; there are dag/one, dag/two"
+            assert capsys.readouterr().err == f"error: {WHERE}{mistyped}\n"
         assert {row["highest_read"] for row in run_json(capsys, *words, "--reset")} == {None}
 
 
@@ -348,6 +352,13 @@ class TestMistakes:
     ) -> None:
         assert cli.main(["ledger", "init", "--source", "crm", "--lead-id-column", column]) == cli.USAGE
         assert capsys.readouterr().err == "error: --lead-id-column must name a column\n"
+        assert not ledger.exists()
+
+    def test_a_column_without_a_source_is_not_taken_for_registered(
+        self, ledger: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert cli.main(["ledger", "init", "--lead-id-column", "Id"]) == cli.USAGE
+        assert capsys.readouterr().err == "error: --lead-id-column is of no use without --source\n"
         assert not ledger.exists()
 
     @pytest.mark.parametrize("which", [[], ["--lead", "1", "--rejected"]])
