@@ -192,7 +192,7 @@ def list_in_doubt(arguments: argparse.Namespace) -> Outcome:
 def resolve(arguments: argparse.Namespace) -> Outcome:
     """End a doubt.
 
-    :param arguments: ``source``, ``lead``, ``generation``, ``outcome``, ``why``, ``user``,
+    :param arguments: ``source``, ``lead``, ``generation``, ``account``, ``outcome``, ``why``, ``user``,
         ``ledger_conn_id``.
     :raises UsageError: no lead can have this id, or ``why`` is blank.
     """
@@ -206,6 +206,7 @@ def resolve(arguments: argparse.Namespace) -> Outcome:
             outcome=arguments.outcome,
             who=arguments.user or _user(),
             why=_why(arguments),
+            account=arguments.account,
         )
     return Outcome([resolved])
 
@@ -254,7 +255,8 @@ def list_alarms(arguments: argparse.Namespace) -> Outcome:
 def clear_alarm(arguments: argparse.Namespace) -> Outcome:
     """Say that an alarm was dealt with.
 
-    :param arguments: ``source``, ``lead``, ``generation``, ``why``, ``user``, ``ledger_conn_id``.
+    :param arguments: ``source``, ``lead``, ``generation``, ``account``, ``why``, ``user``,
+        ``ledger_conn_id``.
     :raises UsageError: no lead can have this id, or ``why`` is blank.
     """
     lead_id = _lead_id(arguments)
@@ -266,6 +268,7 @@ def clear_alarm(arguments: argparse.Namespace) -> Outcome:
             arguments.generation,
             arguments.user or _user(),
             _why(arguments),
+            account=arguments.account,
         )
     return Outcome([_told(lead)])
 

@@ -74,6 +74,7 @@ _GENERATION = _number_to(2**31 - 1)
 _EVENT = _number_to(2**63 - 1)
 _SOURCE = _argument("--source", "name of the source, as the Dag gives it", required=True)
 _ONE_SOURCE = _argument("--source", "only this source")
+_ACCOUNT = _argument("--account", "of the lead, if several accounts have it; the list as json names it")
 
 COMMANDS = (
     Command(
@@ -154,6 +155,7 @@ COMMANDS = (
             _SOURCE,
             _argument("--lead", "id of the lead in its source", required=True),
             _argument("--generation", "of the lead, if several are in doubt", type=_GENERATION),
+            _ACCOUNT,
             _argument("--outcome", "does the call exist?", required=True, choices=("booked", "not-booked")),
             _argument("--why", "how you know; kept without phone numbers and names", required=True),
             _argument("--user", "who says so; default: the user of the operating system"),
@@ -216,6 +218,7 @@ COMMANDS = (
             _SOURCE,
             _argument("--lead", "id of the lead in its source", required=True),
             _argument("--generation", "of the lead, if several have an alarm", type=_GENERATION),
+            _ACCOUNT,
             _argument("--why", "what was done; kept without phone numbers and names", required=True),
             _argument("--user", "who says so; default: the user of the operating system"),
             _LEDGER,

@@ -87,6 +87,7 @@ def resolve(
     outcome: str,
     who: str,
     why: str,
+    account: str | None = None,
     seen: str | None = None,
 ) -> dict[str, object]:
     """End the doubt about a booking.
@@ -96,6 +97,7 @@ def resolve(
         lead
     :param who: recorded as given
     :param why: recorded with personal data replaced
+    :param account: of the lead, where the source was another account's once; None for the only one in doubt
     :param seen: ``version`` of the record that the person was shown; None if they were shown none
     :return: the lead as it is now
     :raises NoSuchLeadError: no such booking in doubt, or several, or it changed since it was seen
@@ -110,6 +112,8 @@ def resolve(
         )
         if generation is not None:
             query = query.where(_leads.generation == generation)
+        if account is not None:
+            query = query.where(_leads.account == account)
         rows = connection.execute(query).fetchall()
         if len(rows) != 1:
             raise NoSuchLeadError(_not_one(len(rows), source, lead_id))
@@ -276,5 +280,6 @@ def _erase(connection: Connection, found: sa.sql.elements.ColumnElement[bool]) -
 
 def _not_one(count: int, source: str, lead_id: str) -> str:
     if count:
-        return f"lead {lead_id!r} of {source!r} has {count} bookings in doubt: name the generation"
+        several = f"{count} bookings in doubt: name the generation or the account"
+        return f"lead {lead_id!r} of {source!r} has {several}"
     return f"lead {lead_id!r} of {source!r} has no booking in doubt"

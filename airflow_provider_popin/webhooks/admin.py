@@ -57,6 +57,7 @@ def clear_alarm(
     who: str,
     why: str,
     *,
+    account: str | None = None,
     seen: str | None = None,
 ) -> LeadView:
     """Say that a double-booking alarm was dealt with. A lead in doubt is resolved instead (``resolve``).
@@ -67,6 +68,7 @@ def clear_alarm(
     :param generation: None for the only one with an alarm.
     :param who: recorded as given.
     :param why: recorded with personal data replaced.
+    :param account: of the lead, where the source was another account's once; None for the only one.
     :param seen: ``version`` of the lead that the person was shown; None if they were shown none.
     :return: the lead as it is now.
     :raises NoSuchLeadError: no such lead with an alarm, several, its booking is in doubt or under way, or it
@@ -78,9 +80,11 @@ def clear_alarm(
         )
         if generation is not None:
             query = query.where(_leads.generation == generation)
+        if account is not None:
+            query = query.where(_leads.account == account)
         rows = connection.execute(query).fetchall()
         if len(rows) != 1:
-            problem = f"{len(rows)} alarms: name the generation" if rows else "no alarm"
+            problem = f"{len(rows)} alarms: name the generation or the account" if rows else "no alarm"
             raise NoSuchLeadError(f"lead {lead_id!r} of {source!r} has {problem}")
         key, account = rows[0]
         records = locked_as_seen(connection, key, seen)

@@ -122,3 +122,34 @@ def test_alarms(ledger: Ledger, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(words) == cli.PROBLEM
     assert "in-doubt resolve" in capsys.readouterr().err
     assert record(ledger, key).alarm
+
+
+@pytest.mark.parametrize(
+    ("words", "list_words", "states"),
+    [
+        (["in-doubt", "resolve", "--outcome", "booked"], ["in-doubt", "list"], {"booking_state": "in_doubt"}),
+        (["alarms", "clear"], ["alarms", "list"], {"booking_state": "booked", "alarm": True}),
+    ],
+)
+def test_of_one_lead_under_two_accounts_the_account_is_named(
+    words: list[str],
+    list_words: list[str],
+    states: dict[str, object],
+    ledger: Ledger,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A source was given to another account, and the new one has trouble with the same lead."""
+    change(ledger, customer_lead(ledger, "booked"), **states)
+    with ledger.write() as connection:
+        guards.register(connection, account="newer", source=SOURCE, lead_id_column="Id")
+        row = dict(connection.execute(schema.leads.select()).mappings().one())
+        del row["id"]
+        connection.execute(schema.leads.insert().values(row | {"account": "newer"}))
+    words = [*words, "--source", SOURCE, "--lead", "L1", "--why", "in the dashboard"]
+    assert cli.main([*words, "--generation", "1"]) == cli.PROBLEM
+    assert "name the generation or the account" in capsys.readouterr().err
+    run_json(capsys, *words, "--account", ACCOUNT)
+    (left,) = run_json(capsys, *list_words)
+    assert left["account"] == "newer"
+    run_json(capsys, *words)
+    assert run_json(capsys, *list_words) == []

@@ -75,6 +75,7 @@ def resolve(shown: Shown, sent: Sent, source: Text, lead_id: Text, generation: i
             outcome=outcome,
             who=sent.visitor.name,
             why=why,
+            account=lead.account,
             seen=_seen(sent),
         )
     except leads.NoSuchLeadError:
@@ -141,7 +142,14 @@ def clear(shown: Shown, sent: Sent, source: Text, lead_id: Text, generation: int
         return render(shown.request, "clear.html", context, status=422)
     try:
         events.clear_alarm(
-            shown.ledger, source, lead_id, generation, sent.visitor.name, why, seen=_seen(sent)
+            shown.ledger,
+            source,
+            lead_id,
+            generation,
+            sent.visitor.name,
+            why,
+            account=lead.account,
+            seen=_seen(sent),
         )
     except leads.NoSuchLeadError:
         raise RefusedError(_GONE, 409) from None
