@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
-from datetime import datetime, time
+from datetime import UTC, datetime, time
 from typing import Final
 
 from airflow.providers.common.compat.sdk import XComArg
@@ -145,6 +145,10 @@ def optional_instant(value: object, field: str) -> datetime | None:
     if value.utcoffset() is None:
         # Whose clock a naive time is meant for cannot be known; a guess would look for the wrong slots.
         raise argument_error(field, "has no offset from UTC", code="naive_time")
+    try:
+        value.astimezone(UTC)
+    except OverflowError:
+        raise argument_error(field, "is beyond the calendar", code="not_instant") from None
     return value
 
 
