@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import asdict
 from datetime import datetime, time
@@ -194,7 +195,7 @@ async def _json_object(request: Request) -> dict[str, object]:
     body = await request.body()
     try:
         value = json.loads(body) if body else {}
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise HTTPException(400, "the body is not JSON") from error
     if not isinstance(value, dict):
         raise HTTPException(400, "the body is not a JSON object")
@@ -203,7 +204,7 @@ async def _json_object(request: Request) -> dict[str, object]:
 
 def _limit(request: Request) -> int | None:
     limit = request.query_params.get("limit")
-    if limit is not None and not (limit.isascii() and limit.isdigit()):
+    if limit is not None and re.fullmatch("[0-9]{1,9}", limit) is None:
         raise HTTPException(400, "limit: a number")
     return None if limit is None else int(limit)
 

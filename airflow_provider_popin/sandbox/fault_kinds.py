@@ -8,9 +8,10 @@ from enum import StrEnum
 
 from airflow_provider_popin.sandbox.oracle import ENDPOINTS
 
-SECONDS = r"[0-9]+(\.[0-9]+)?"
+# Of numbers as many digits as the calendar bears.
+SECONDS = r"[0-9]{1,9}(\.[0-9]+)?"
 ANY_TEXT = r"[ -~]*"
-RETRY_AFTER = r"date:-?[0-9]+(\.[0-9]+)?|(?!date:)[ -~]*"
+RETRY_AFTER = r"date:-?[0-9]{1,9}(\.[0-9]+)?|(?!date:)[ -~]*"
 
 
 class Stage(StrEnum):
@@ -100,11 +101,11 @@ def _refusals() -> Iterable[Kind]:
 def _changed_successes() -> Iterable[Kind]:
     """A request that would be refused anyway is answered as without them."""
     meaning = "the success reply names a time VALUE minutes after the booked one"
-    yield Kind("wrong_time", Stage.AFTER, meaning, r"-?[0-9]+", "30", ("schedule",))
+    yield Kind("wrong_time", Stage.AFTER, meaning, r"-?[0-9]{1,6}", "30", ("schedule",))
     meaning = (
         "the success reply lacks VALUE, like url+message or schedule.data.time (default: all but status)"
     )
-    yield Kind("missing_parts", Stage.AFTER, meaning, r"[A-Za-z_.+]+")
+    yield Kind("missing_parts", Stage.AFTER, meaning, r"[A-Za-z_.+]*")
     meaning = "bad strings and a bad date between the good slots; VALUE all: no good one is left"
     yield Kind("malformed_slots", Stage.AFTER, meaning, "some|all", "some", ("slots",))
     yield Kind("empty_availability", Stage.AFTER, "`availability` is empty", endpoints=("slots",))

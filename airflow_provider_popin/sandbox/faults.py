@@ -173,7 +173,7 @@ def _ranges(text: str, which: str | None) -> tuple[tuple[int, int | None], ...]:
         return ((1, None),)
     ranges: list[tuple[int, int | None]] = []
     for part in which.split(","):
-        match = re.fullmatch(r"([0-9]+)(-([0-9]+)?)?", part)
+        match = re.fullmatch(r"([0-9]{1,9})(-([0-9]{1,9})?)?", part)
         if match is None or int(match[1]) < 1:
             raise FaultError(f"fault {text!r}: requests are numbered from 1, like @3,7 or @3-5 or @3-")
         last = int(match[1]) if match[2] is None else int(match[3]) if match[3] else None

@@ -12,6 +12,8 @@ from airflow_provider_popin.sandbox.loopback import is_loopback
 from airflow_provider_popin.sandbox.webhook_settings import WebhookSettings, webhooks_from_json
 
 REFUSALS = ("422", "status0")
+# Of a clock that stands still: the calendar goes on around it.
+YEARS = range(1970, 9901)
 FIXED_AT_START = frozenset({"host", "port", "allow_remote"})
 
 
@@ -76,17 +78,28 @@ class SandboxSettings:
             if not key.strip() or not key.isascii() or not key.isprintable():
                 raise ValueError(f"{name}: must be ASCII text that is not empty; no client could send it")
         check_timezone(self.timezone)
-        if self.now is not None and self.now.tzinfo is None:
-            raise ValueError("now: needs an offset from UTC")
         if self.refusal not in REFUSALS:
             raise ValueError("refusal: one of {}".format(", ".join(REFUSALS)))
-        if self.closes != time(0, 0) and self.closes <= self.opens:
-            raise ValueError("closes: must be later than opens (00:00 is the end of the day)")
+        self._check_times()
         self._check_numbers()
-        for text in self.slots or ():
-            parse_time(text)
         for spec in self.faults:
             parse_fault(spec)
+
+    def _check_times(self) -> None:
+        if self.now is not None and self.now.tzinfo is None:
+            raise ValueError("now: needs an offset from UTC")
+        if self.now is not None and self.now.year not in YEARS:
+            raise ValueError(f"now: must be in the years {YEARS[0]} to {YEARS[-1]}")
+        for name, clock in (("opens", self.opens), ("closes", self.closes)):
+            if clock.tzinfo is not None:
+                raise ValueError(f"{name}: must have no offset from UTC, it is the seller's time")
+        if self.closes != time(0, 0) and self.closes <= self.opens:
+            raise ValueError("closes: must be later than opens (00:00 is the end of the day)")
+        for text in self.slots or ():
+            try:
+                parse_time(text)
+            except ValueError as error:
+                raise ValueError(f"slots: {text!r}: {error}") from error
 
     def _check_numbers(self) -> None:
         limits: tuple[tuple[str, float, float, float], ...] = (
@@ -124,10 +137,12 @@ class SandboxSettings:
 def _from_json(name: str, value: object, old: object) -> object:
     if name == "webhooks":
         return webhooks_from_json(value, old if isinstance(old, WebhookSettings) else None)
-    if name in ("opens", "closes") and isinstance(value, str):
-        return time.fromisoformat(value)
-    if name == "now" and isinstance(value, str):
-        return datetime.fromisoformat(value)
+    if name in ("opens", "closes", "now") and isinstance(value, str):
+        read = datetime.fromisoformat if name == "now" else time.fromisoformat
+        try:
+            return read(value)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
     if name in ("slots", "faults") and isinstance(value, (list, tuple)):
         if not all(isinstance(item, str) for item in value):
             raise ValueError(f"{name}: a list of text")

@@ -112,10 +112,14 @@ class WebhookSettings:
         return Style(envelope=self.envelope, timestamps=self.timestamps, plus=self.plus)
 
     def _check_url(self) -> None:
-        parts = urlsplit(self.url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        try:
+            parts = urlsplit(self.url)
+            host, _ = parts.hostname, parts.port
+        except ValueError as error:
+            raise ValueError(f"webhook url: {error}") from error
+        if parts.scheme not in ("http", "https") or not host:
             raise ValueError("webhook url: http://host... or https://host...")
-        if not self.allow_remote and not is_loopback(parts.hostname):
+        if not self.allow_remote and not is_loopback(host):
             raise ValueError("webhook url: not on a loopback address; --webhook-allow-remote permits it")
 
     def _check_numbers(self) -> None:

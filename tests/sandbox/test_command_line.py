@@ -19,6 +19,7 @@ import pytest
 
 from airflow_provider_popin.sandbox.__main__ import main
 from airflow_provider_popin.sandbox.arguments import make_parser, settings_from
+from airflow_provider_popin.sandbox.faults import parse_fault
 from airflow_provider_popin.sandbox.settings import SandboxSettings
 from tests.sandbox.talk import headers
 
@@ -113,6 +114,9 @@ def test_list_of_faults(capsys: pytest.CaptureFixture[str]) -> None:
     assert [line for line in lines if line.startswith("reset_after_commit ")]
     assert [line for line in lines if line.startswith("slow_before_commit(1) ")]
     assert [line for line in lines if re.match(r"500 +same as 500_before_commit", line)]
+    # What is printed can be copied.
+    for line in lines:
+        parse_fault(f"*:{line.split('  ')[0]}")
 
 
 def test_runs_until_interrupted(

@@ -48,7 +48,9 @@ def test_faults_over_http(popin: SandboxServer) -> None:
         ("/faults", {"seed": "x"}, "seed"),
         ("/faults", {"seed": True}, "seed"),
         ("/faults", b"{", "not JSON"),
+        ("/faults", b"[" * 100_000, "not JSON"),
         ("/faults", [], "not a JSON object"),
+        ("/reset", {"now": "9999-12-31T23:59:59+00:00"}, "now"),
         ("/reset", {"colour": "red"}, "unknown setting"),
         ("/reset", {"host": "0.0.0.0"}, "unknown setting"),
         ("/outage", {"seconds": "1"}, "seconds"),
@@ -66,7 +68,7 @@ def test_unusable_requests(popin: SandboxServer, path: str, body: object, why: s
     assert len(popin.customers()) == 1
 
 
-@pytest.mark.parametrize("query", ["endpoint=calendar", "limit=x", "limit=-1"])
+@pytest.mark.parametrize("query", ["endpoint=calendar", "limit=x", "limit=-1", f"limit={'9' * 5000}"])
 def test_unusable_filters(popin: SandboxServer, query: str) -> None:
     assert control(popin, "GET", f"/requests?{query}").status == 400
 

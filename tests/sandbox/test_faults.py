@@ -145,6 +145,10 @@ def test_a_refused_connection_leaves_no_room() -> None:
         ("slots:echo", "for capture, schedule only"),
         ("slots:timezone_change(Mars/Base)", "no IANA timezone"),
         ("schedule:429(date:soon)", "VALUE must be"),
+        ("schedule:429(date:99999999999999)", "VALUE must be"),
+        ("schedule:wrong_time(999999999999)", "VALUE must be"),
+        (f"schedule:slow({'9' * 400})", "VALUE must be"),
+        (f"schedule:500@{'9' * 5000}", "numbered from 1"),
     ],
 )
 def test_unusable_specifications_are_refused(spec: str, why: str) -> None:

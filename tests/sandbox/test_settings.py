@@ -46,7 +46,13 @@ def test_other_hosts_need_a_word(host: str) -> None:
         ({"days": True}, "days: int"),
         ({"latency_ms": True}, "latency_ms: float"),
         ({"slots": [1]}, "slots: a list"),
-        ({"opens": "ten"}, "Invalid isoformat"),
+        ({"opens": "ten"}, "opens: "),
+        ({"opens": "25:00"}, "opens: "),
+        ({"closes": "22:00+05:30"}, "closes: "),
+        ({"now": "soon"}, "now: "),
+        ({"now": "9999-12-31T23:59:59+00:00"}, "now: "),
+        ({"now": "0001-01-01T00:00:00+00:00"}, "now: "),
+        ({"slots": ["tomorrow"]}, "slots: "),
     ],
 )
 def test_unusable_values_are_named(changes: dict[str, object], why: str) -> None:

@@ -40,6 +40,8 @@ def test_other_machines_need_a_word(url: str) -> None:
     [
         ({"url": "ftp://127.0.0.1/"}, "webhook url"),
         ({"url": "127.0.0.1:8080"}, "webhook url"),
+        ({"url": "http://127.0.0.1:99999/"}, "webhook url"),
+        ({"url": "http://[::1/"}, "webhook url"),
         ({"key": "two\r\nlines"}, "webhook key"),
         ({"key": "schlüssel"}, "webhook key"),
         ({"envelope": "oldest"}, "documented, newer, older"),
