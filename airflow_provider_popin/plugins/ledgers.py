@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from airflow.providers.common.compat.sdk import AirflowException
+from airflow.providers.common.compat.sdk import AirflowException, AirflowNotFoundException
 
 from airflow_provider_popin.client.errors import PopinConfigError
 from airflow_provider_popin.hooks.ledger import open_ledger, sql_engine
@@ -150,7 +150,9 @@ def _as_ledger_errors() -> Iterator[None]:
         yield
     except PopinConfigError as error:
         raise LedgerError(str(error)) from None
-    except (ConnectionsUnavailableError, AirflowException, ImportError, ValueError) as error:
+    except (ConnectionsUnavailableError, AirflowNotFoundException):
+        raise LedgerError("is not defined, or cannot be read now") from None
+    except (AirflowException, ImportError, ValueError) as error:
         # ValueError: what drivers say of a URL that they cannot read, which may hold a password.
         raise LedgerError(f"the ledger's connection cannot be used: {type(error).__name__}") from None
 

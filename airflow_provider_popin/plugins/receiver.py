@@ -201,18 +201,23 @@ class Receiver:
         except WebhookBodyError as error:
             return _problem(400, f"not a webhook of Popin's: {error.reason}")
         except (LedgerError, TimeoutError) as error:
-            self._complain(connection.conn_id, str(error) or "the ledger's database did not answer in time")
+            self._complain(connection, str(error) or "its database did not answer in time")
             return _busy()
         if parts.background is not None and connection.ledger_conn_id is not None:
             parts.background.wake(connection.ledger_conn_id)
         return JSONResponse({"received": True, "duplicate": receipt.duplicate})
 
-    def _complain(self, conn_id: str, why: str) -> None:
+    def _complain(self, connection: WebhookConnection, why: str) -> None:
         """Log it, at most once a minute for each connection: there may be hundreds of deliveries a second."""
         now = time.monotonic()
-        if now >= self._complained.get(conn_id, 0.0):
-            self._complained[conn_id] = now + 60.0
-            log.error("Webhooks of connection %s are answered with 503: %s", conn_id, why)
+        if now >= self._complained.get(connection.conn_id, 0.0):
+            self._complained[connection.conn_id] = now + 60.0
+            log.error(
+                "Webhooks of connection %s are answered with 503; its ledger connection %s: %s",
+                connection.conn_id,
+                connection.ledger_conn_id,
+                why,
+            )
 
 
 def make_app() -> FastAPI:
@@ -258,7 +263,7 @@ def _is_json(request: Request) -> bool:
 async def _receipt(parts: _Parts, connection: WebhookConnection, body: bytes) -> Receipt:
     """Return when the delivery is durable."""
     if connection.ledger_conn_id is None:
-        raise LedgerError("the connection names no ledger_conn_id")
+        raise LedgerError("the field ledger_conn_id is empty")
     if len(body) <= PARSED_AT_ONCE_BYTES:
         event = parse_event(body)
     else:

@@ -249,6 +249,27 @@ class TestLedgerTrouble:
         assert conn_id in told[0]
 
     @pytest.mark.parametrize(
+        ("ledger", "why"),
+        [(None, "is not defined, or cannot be read now"), (":memory:", "forgets every booking")],
+    )
+    def test_the_ledgers_connection_is_named(
+        self,
+        api_server: str,
+        set_connection: SetConnection,
+        tmp_path: Path,
+        caplog: pytest.LogCaptureFixture,
+        ledger: str | None,
+        why: str,
+    ) -> None:
+        ledger_conn_id = fresh_id("ledger")
+        if ledger is not None:
+            set_connection(ledger_conn_id, conn_type="sqlite", host=ledger)
+        conn_id = set_up(set_connection, tmp_path, ledger_conn_id=ledger_conn_id)
+        assert deliver(address(api_server, conn_id), missed_call()).status_code == 503
+        [told] = [line for line in caplog.messages if why in line and conn_id in line]
+        assert ledger_conn_id in told
+
+    @pytest.mark.parametrize(
         "ledger",
         [
             {"conn_type": "sqlite", "host": "/nonexistent/folder/ledger.db"},
