@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import csv
 import logging
+import re
 import secrets
 import shlex
 import shutil
@@ -87,7 +88,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     :return: exit code: 0 after Ctrl-C, 1 when Airflow fails or cannot have this place or port, 2 when a
         port is taken.
     """
-    given = _parser().parse_args(arguments)
+    parser = _parser()
+    given = parser.parse_args(arguments)
+    if given.port == given.sandbox_port:
+        parser.error("PORT and SANDBOX_PORT must differ (--port, --sandbox-port)")
     try:
         local_airflow.check_place(given.place)
         for port in (given.port, given.sandbox_port):
@@ -172,10 +176,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _port(text: str) -> int:
-    port = int(text)
-    if not 1 <= port <= 65535:
+    if re.fullmatch("[0-9]{1,5}", text) is None or not 1 <= int(text) <= 65535:
         raise argparse.ArgumentTypeError("must be from 1 to 65535")
-    return port
+    return int(text)
 
 
 def sandbox_settings(*, port: int, airflow_port: int, webhook_key: str) -> SandboxSettings:

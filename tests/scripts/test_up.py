@@ -41,24 +41,43 @@ def test_port_that_only_root_may_have_is_not_called_taken() -> None:
         pytest.skip("NOT TESTED: everybody may listen on any port here")
     # Not in this process: who has given root away cannot take it back.
     code = (
-        "import os, scripts.up as up;"
-        "os.geteuid() or os.setuid(65534);"
-        f"raise SystemExit(up.main(['--port={lowest - 1}', '--place=/nonexistent']))"
+        "import os\n"
+        "from scripts.ports import check_port\n"
+        "os.geteuid() or os.setuid(65534)\n"
+        f"try: check_port({lowest - 1})\n"
+        "except ValueError as error: print(error)\n"
     )
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, cwd=local_airflow.ROOT, check=False, capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (
-        1,
-        f"up: port {lowest - 1} is for root only: take a higher one\n",
-    )
+    assert done.stdout == f"port {lowest - 1} is for root only: take a higher one\n", done.stderr
 
 
-@pytest.mark.parametrize("port", ["0", "65536", "-1"])
+def test_a_port_that_cannot_be_had_is_told_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(port: int) -> None:
+        raise ValueError(f"port {port} is for root only: take a higher one")
+
+    monkeypatch.setattr(up, "check_port", refuse)
+    assert up.main(["--port=80", f"--place={tmp_path / 'up'}"]) == 1
+    assert capsys.readouterr().err == "up: port 80 is for root only: take a higher one\n"
+    assert not (tmp_path / "up").exists()
+
+
+@pytest.mark.parametrize("port", ["0", "65536", "-1", "http", "9" * 5000])
 def test_what_is_no_port_is_refused(port: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         up.main([f"--port={port}"])
     assert ended.value.code == 2
     assert "argument --port: must be from 1 to 65535" in capsys.readouterr().err
+
+
+def test_one_port_for_both_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    port = str(free_port())
+    with pytest.raises(SystemExit) as ended:
+        up.main(["--port", port, "--sandbox-port", port])
+    assert ended.value.code == 2
+    assert "PORT and SANDBOX_PORT must differ" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("again", STOP_SIGNALS)
