@@ -12,7 +12,7 @@ from airflow_provider_popin.sandbox.loopback import is_loopback
 from airflow_provider_popin.sandbox.webhook_settings import WebhookSettings, webhooks_from_json
 
 REFUSALS = ("422", "status0")
-# Of a clock that stands still: the calendar goes on around it.
+# Of what is said in absolute terms: the calendar goes on around it.
 YEARS = range(1970, 9901)
 FIXED_AT_START = frozenset({"host", "port", "allow_remote"})
 
@@ -97,9 +97,11 @@ class SandboxSettings:
             raise ValueError("closes: must be later than opens (00:00 is the end of the day)")
         for text in self.slots or ():
             try:
-                parse_time(text)
+                year = parse_time(text).year
             except ValueError as error:
                 raise ValueError(f"slots: {text!r}: {error}") from error
+            if year not in YEARS:
+                raise ValueError(f"slots: {text!r}: must be in the years {YEARS[0]} to {YEARS[-1]}")
 
     def _check_numbers(self) -> None:
         limits: tuple[tuple[str, float, float, float], ...] = (

@@ -53,6 +53,7 @@ def test_other_hosts_need_a_word(host: str) -> None:
         ({"now": "9999-12-31T23:59:59+00:00"}, "now: "),
         ({"now": "0001-01-01T00:00:00+00:00"}, "now: "),
         ({"slots": ["tomorrow"]}, "slots: "),
+        ({"slots": ["Fri, 31 Dec 9999 11:45 PM"]}, "slots: "),
     ],
 )
 def test_unusable_values_are_named(changes: dict[str, object], why: str) -> None:
