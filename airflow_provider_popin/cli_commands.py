@@ -178,7 +178,7 @@ COMMANDS = (
             _LEDGER,
             _OUTPUT,
         ),
-        columns=("id", "received_at", "kind", "slot_local", "reason"),
+        columns=("id", "received_at", "kind", "customer_id", "slot_local", "reason"),
     ),
     Command(
         name="dismiss",

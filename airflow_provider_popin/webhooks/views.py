@@ -18,6 +18,7 @@ class EventView:
 
     :param kind: a value of :class:`.events.EventKind`.
     :param name: Popin's own name of it.
+    :param customer_id: whom it is about; None where it cannot be read.
     :param occurred_at: when, by Popin's clock; None where the event does not say.
     :param slot_local: the scheduled time that the event names, ISO 8601 without offset, in the seller's
         timezone.
@@ -38,6 +39,7 @@ class EventView:
     received_at: float
     kind: str
     name: str
+    customer_id: str | None = field(repr=False)
     occurred_at: float | None
     slot_local: str | None
     status: str
@@ -187,6 +189,7 @@ def event_view(row: Any) -> EventView:
         received_at=row.received_at,
         kind=row.kind,
         name=row.name,
+        customer_id=row.customer_id,
         occurred_at=row.occurred_at,
         slot_local=row.slot_local,
         status=row.status,

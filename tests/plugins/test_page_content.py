@@ -93,6 +93,13 @@ def test_lists_are_cut_and_continued(site: Site) -> None:
         assert "Every event" in ada.get(site.url + "unmatched?before=1").text
 
 
+def test_an_unmatched_event_names_its_customer(site: Site) -> None:
+    [(customer_id,)] = site.rows("SELECT customer_id FROM popin_events WHERE status = 'unmatched'")
+    with site.session() as ada:
+        for path in ("", "unmatched", "dismiss?event=1"):
+            assert f"<code>{customer_id}</code>" in ada.get(site.url + path).text
+
+
 def test_period_and_source(site: Site) -> None:
     with site.session() as ada:
         for days in (7, 30, 90):

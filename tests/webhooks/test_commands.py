@@ -62,6 +62,9 @@ def test_unmatched_events(ledger: Ledger, capsys: pytest.CaptureFixture[str]) ->
     assert cli.main(["webhooks", "list"]) == cli.OK
     table = capsys.readouterr().out
     assert "no_booking" in table
+    # Whose it is: the ledger's export has the lead to it.
+    assert row["customer_id"] == "MzE1"
+    assert "MzE1" in table
     assert_no_personal_data(table, PERSON.values())
 
     words = ["webhooks", "dismiss", "--event", str(event), "--why", f"call of {PERSON['name']}"]
