@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Popin documents no rate limit; nobody needs to know of a slot sooner.
-SHORTEST_PAUSE_SECONDS: Final = 1.0
 # What a person must mend, or what does not mend itself soon.
 LONGEST_PAUSE_SECONDS: Final = 900.0
 
@@ -43,10 +41,9 @@ async def looks(conn_id: str, pause_seconds: float) -> AsyncGenerator[Look, None
     The connection is read anew for every look, so that a corrected key counts at once.
 
     :param conn_id: id of a connection of type ``popin``
-    :param pause_seconds: between two looks, at least one second
+    :param pause_seconds: between two looks
     """
-    pace = max(pause_seconds, SHORTEST_PAUSE_SECONDS)
-    watch = _Watch(conn_id, pace)
+    watch = _Watch(conn_id, pause_seconds)
     while True:
         look = await watch.look()
         if look is not None:

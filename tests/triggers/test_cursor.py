@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 
 from airflow_provider_popin.sandbox.server import SandboxServer
-from airflow_provider_popin.triggers import _cursor, _looks
+from airflow_provider_popin.triggers import _cursor
 from airflow_provider_popin.triggers._told_slots import ToldSlots
 from airflow_provider_popin.triggers.slots_open import PopinSlotsOpenTrigger
 from tests.conftest import API_KEY, SELLER_TOKEN
 from tests.triggers.watching import PAUSE_SECONDS, Watching, make_trigger, slot_texts
+
+pytestmark = pytest.mark.usefixtures("popin_connection")
 
 TEN = slot_texts(*range(0, 150, 15))
 
@@ -50,11 +52,6 @@ class FailingStore:
 @pytest.fixture
 def store() -> FailingStore:
     return FailingStore()
-
-
-@pytest.fixture(autouse=True)
-def _fast(monkeypatch: pytest.MonkeyPatch, popin_connection: str) -> None:
-    monkeypatch.setattr(_looks, "SHORTEST_PAUSE_SECONDS", PAUSE_SECONDS)
 
 
 @pytest.fixture
