@@ -86,7 +86,7 @@ async def _read_form(request: Request, _: Annotated[BaseUser, Depends(get_user)]
         body += chunk
         if len(body) > MAX_FORM_BYTES:
             raise RefusedError("The form is too long: shorten the text.", 413)
-    return dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True))
+    return dict(parse_qsl(body.decode("utf-8", "replace")))
 
 
 def action(

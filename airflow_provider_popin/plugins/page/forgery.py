@@ -67,10 +67,9 @@ def origin_of(url: str) -> str | None:
         port = parts.port
     except ValueError:
         return None
-    scheme = parts.scheme.lower()
-    if scheme not in DEFAULT_PORTS or not parts.hostname:
-        return None
-    return f"{scheme}://{parts.hostname.lower()}:{port or DEFAULT_PORTS[scheme]}"
+    # Both in lower case.
+    scheme, host = parts.scheme, parts.hostname
+    return f"{scheme}://{host}:{port or DEFAULT_PORTS[scheme]}" if scheme in DEFAULT_PORTS and host else None
 
 
 def _signature(key: bytes, user: str, issued: str) -> str:
