@@ -137,7 +137,10 @@ def test_account_key() -> None:
     key = config().account_key
     assert len(key) == 16
     assert key != "51"
+    # Another one is another account: its ledger would book everybody again.
+    assert key == "169ac01e9bd26e52"
     assert key == config(base_url="https://widget01.popin.to:443/", api_key="another").account_key
+    assert key == config(base_url="https://Widget01.popin.to.").account_key
     assert key == config(base_url="https://widget01.popin.to/api/v1").account_key
     assert key != config(seller_token="52").account_key
     assert key != config(base_url="https://widget01.popin-sandbox.com").account_key
