@@ -124,5 +124,6 @@ def clean_text(text: str) -> str:
     if text.isascii() and text.isprintable():
         return " ".join(text.split())  # as most texts are; the rest would find nothing to do
     text.encode("utf-8")
-    spaced = " ".join(unicodedata.normalize("NFC", text).split())
-    return "".join(char for char in spaced if unicodedata.category(char) != "Cc").strip()
+    # Control characters first: without them, letters and accents come together, and so do spaces.
+    shown = "".join(char for char in text if char.isspace() or unicodedata.category(char) != "Cc")
+    return " ".join(unicodedata.normalize("NFC", shown).split())

@@ -313,10 +313,20 @@ class TestScalars:
 
     def test_clean_text(self) -> None:
         assert clean_text("a\u0085b\u2028c") == "a b c"
+        assert clean_text("\x07 Zoe\x07\u0308 \x07 Ann\x07e \x07") == "Zo\u00eb Anne"
         with pytest.raises(UnicodeError):
             clean_text("\udfff")
 
     @given(st.text() | st.text(alphabet=st.characters(max_codepoint=0x7F)))
     def test_clean_text_of_any_text(self, text: str) -> None:
-        spaced = " ".join(unicodedata.normalize("NFC", text).split())
-        assert clean_text(text) == "".join(c for c in spaced if unicodedata.category(c) != "Cc").strip()
+        cleaned = clean_text(text)
+        assert cleaned == clean_text(cleaned) == unicodedata.normalize("NFC", cleaned)
+        assert cleaned == " ".join(cleaned.split())
+        assert not [char for char in cleaned if unicodedata.category(char) == "Cc"]
+        assert _letters(cleaned) == _letters(text)
+
+
+def _letters(text: str) -> list[str]:
+    """What a text is made of, without spaces and control characters."""
+    parts = unicodedata.normalize("NFD", text)
+    return sorted(char for char in parts if not char.isspace() and unicodedata.category(char) != "Cc")
