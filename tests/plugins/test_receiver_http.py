@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gc
+import hmac
 import json
 import logging
+import socket
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -18,8 +20,10 @@ import pytest
 import requests
 import sqlalchemy as sa
 from sqlalchemy.engine import URL
+from starlette.requests import ClientDisconnect, Request
 
 from airflow_provider_popin.plugins import admission, receiver
+from airflow_provider_popin.plugins import ledgers as plugin_ledgers
 from airflow_provider_popin.sync.errors import LedgerUnreachableError
 from airflow_provider_popin.sync.ledger import database
 from airflow_provider_popin.sync.ledger.ledger import Ledger
@@ -27,6 +31,7 @@ from airflow_provider_popin.webhooks.deliveries import Receipt
 from airflow_provider_popin.webhooks.envelopes import parse_event
 from airflow_provider_popin.webhooks.events import CallEvent
 from airflow_provider_popin.webhooks.inbox import Inbox
+from tests.conftest import API_KEY
 from tests.plugins.deliveries import KEY, address, deliver, exchange, fresh_id, missed_call, set_up
 from tests.postgres import empty_schema
 from tests.waiting import PATIENCE_SECONDS, wait_until
@@ -36,6 +41,7 @@ HEAD = (
     b"POST %(path)s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\n"
     b"X-API-KEY: " + KEY.encode() + b"\r\n"
 )
+KEPT_HEAD = HEAD.replace(b"Connection: close\r\n", b"")
 
 
 @pytest.fixture(autouse=True)
@@ -55,7 +61,12 @@ def status_of(answer: bytes) -> int:
 
 class TestKeys:
     def test_all_refusals_are_alike(
-        self, api_server: str, url: str, set_connection: SetConnection, tmp_path: Path
+        self,
+        api_server: str,
+        url: str,
+        set_connection: SetConnection,
+        tmp_path: Path,
+        caplog: pytest.LogCaptureFixture,
     ) -> None:
         closed = address(api_server, set_up(set_connection, tmp_path, webhook_key=None))
         broken = address(api_server, set_up(set_connection, tmp_path, timeout_seconds="soon"))
@@ -79,6 +90,19 @@ class TestKeys:
         assert len({answer.content for answer in answers}) == 1
         assert len({tuple(sorted(set(answer.headers) - {"date"})) for answer in answers}) == 1
         assert min(answer.elapsed.total_seconds() for answer in answers) >= receiver.REFUSAL_SECONDS * 0.9
+        # Strangers choose the ids: only of a connection that is Popin's is there anything to correct.
+        told = [
+            line.getMessage() for line in caplog.records if line.name.startswith("airflow_provider_popin")
+        ]
+        assert [line for line in told if "until it is corrected" in line and other_type in line] == []
+
+    def test_an_id_that_cannot_be_the_host_of_an_assets_uri_is_refused(
+        self, api_server: str, set_connection: SetConnection
+    ) -> None:
+        set_connection(
+            "shop:1", conn_type="popin", login="51", password="api-key-0815", extra={"webhook_key": KEY}
+        )
+        assert deliver(address(api_server, "shop:1"), missed_call()).status_code == 401
 
     def test_a_slash_at_the_end_changes_nothing(self, api_server: str, url: str) -> None:
         assert deliver(f"{url}/", missed_call()).status_code == 200
@@ -149,6 +173,10 @@ class TestRequests:
         answer = requests.post(f"{api_server}/popin/webhooks{path and '/x' + path}", timeout=10)
         assert answer.status_code in (404, 405)
 
+    @pytest.mark.parametrize("path", ["openapi.json", "docs", "redoc"])
+    def test_there_is_nothing_to_read(self, api_server: str, path: str) -> None:
+        assert requests.get(f"{api_server}/popin/webhooks/{path}", timeout=10).status_code == 405
+
     @pytest.mark.parametrize(
         "headers",
         [
@@ -184,6 +212,14 @@ class TestRequests:
         body = missed_call()
         assert deliver(url, body).json() == {"received": True, "duplicate": False}
         assert deliver(url, body).json() == {"received": True, "duplicate": True}
+
+    def test_bodies_are_known_again_by_what_the_api_key_makes_of_them(self, url: str, tmp_path: Path) -> None:
+        body = json.dumps(missed_call()).encode()
+        assert deliver(url, body).status_code == 200
+        (file,) = tmp_path.glob("*.db")
+        with closing(sqlite3.connect(file)) as ledger:
+            kept = ledger.execute("SELECT body_key FROM popin_deliveries").fetchall()
+        assert kept == [(hmac.digest(API_KEY.encode(), body, "sha256").hex(),)]
 
 
 class TestLimits:
@@ -231,6 +267,59 @@ class TestLimits:
         answer = deliver(url, missed_call())
         assert answer.status_code == 503
         assert int(answer.headers["Retry-After"]) > 0
+
+    def test_each_delivery_makes_room_for_the_next(self, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(receiver, "MAX_UNDER_WAY", 1)
+        assert [deliver(url, missed_call(number)).status_code for number in range(3)] == [200] * 3
+
+    def test_too_many_strangers_at_once_are_not_heard_out(
+        self, url: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(receiver, "MAX_DISCARDING", 1)
+        answers = [deliver(url, missed_call(), "wrong") for _ in range(3)]
+        monkeypatch.setattr(receiver, "MAX_DISCARDING", 0)
+        answers.append(deliver(url, missed_call(), "wrong"))
+        assert {answer.status_code for answer in answers} == {401}
+        assert [answer.headers.get("Connection") for answer in answers] == [None] * 3 + ["close"]
+
+    @pytest.mark.parametrize(("key", "length", "status"), [(KEY, 65_537, 413), (KEY, 9, 408), ("no", 9, 401)])
+    def test_what_is_left_of_a_body_is_not_waited_for(
+        self, url: str, monkeypatch: pytest.MonkeyPatch, key: str, length: int, status: int
+    ) -> None:
+        monkeypatch.setattr(receiver, "READ_SECONDS", 0.1)
+        monkeypatch.setattr(receiver, "DISCARD_SECONDS", 0.1)
+        head = KEPT_HEAD.replace(KEY.encode(), key.encode()) + b"Content-Length: %d\r\n\r\n" % length
+        answer = exchange(url, head, b"{")
+        assert status_of(answer) == status
+        assert b"\r\nconnection: close\r\n" in answer.lower()
+
+    @pytest.mark.parametrize(("key", "reads"), [(KEY, "read_body"), ("wrong", "discard_body")])
+    def test_a_sender_that_leaves_is_no_error(
+        self,
+        url: str,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+        key: str,
+        reads: str,
+    ) -> None:
+        read, left = getattr(receiver, reads), []
+
+        async def noted(request: Request, *, seconds: float) -> Any:
+            try:
+                return await read(request, seconds=PATIENCE_SECONDS)
+            except ClientDisconnect:
+                left.append(seconds)
+                raise
+
+        monkeypatch.setattr(receiver, reads, noted)
+        parts = urlsplit(url)
+        head = HEAD.replace(KEY.encode(), key.encode()).replace(b"%(path)s", parts.path.encode())
+        with closing(socket.create_connection((parts.hostname or "", parts.port or 0))) as sender:
+            sender.sendall(head + b"Content-Length: 9\r\n\r\n{")
+        wait_until(lambda: left)
+        # The loop has turned since then.
+        assert deliver(url, missed_call()).status_code == 200
+        assert [line for line in caplog.records if line.levelno >= logging.ERROR] == []
 
 
 class TestLedgerTrouble:
@@ -287,6 +376,16 @@ class TestLedgerTrouble:
         assert deliver(url, missed_call()).status_code == 503
         set_connection(ledger_conn_id, **ledger)
         assert deliver(url, missed_call()).status_code == 503
+
+    def test_a_ledger_that_was_mended_takes_deliveries(
+        self, api_server: str, set_connection: SetConnection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(plugin_ledgers, "RETRY_SECONDS", 0.0)
+        ledger_conn_id = fresh_id("ledger")
+        url = address(api_server, set_up(set_connection, tmp_path, ledger_conn_id=ledger_conn_id))
+        assert deliver(url, missed_call()).status_code == 503
+        set_connection(ledger_conn_id, conn_type="sqlite", host=str(tmp_path / "mended.db"))
+        assert deliver(url, missed_call()).status_code == 200
 
     def test_a_ledger_that_hangs_while_it_is_opened_holds_up_no_other(
         self,

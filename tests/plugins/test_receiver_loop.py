@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
+import os
 import sqlite3
 import threading
 from collections import Counter
@@ -14,16 +16,20 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from airflow.providers.common.compat.sdk import AirflowException, BaseHook
 
-from airflow_provider_popin.hooks.ledger import open_ledger
+from airflow_provider_popin.hooks import ledger as ledger_hooks
+from airflow_provider_popin.hooks.ledger import open_ledger, sql_engine
 from airflow_provider_popin.plugins import asset_events as airflow_asset_events
 from airflow_provider_popin.plugins import background
 from airflow_provider_popin.plugins import ledgers as plugin_ledgers
 from airflow_provider_popin.plugins.background import Background
 from airflow_provider_popin.plugins.connections import (
     ConnectionsUnavailableError,
+    WebhookConnection,
     connection_digest,
     list_webhook_connections,
+    read_webhook_connection,
 )
 from airflow_provider_popin.plugins.ledgers import Ledgers
 from airflow_provider_popin.plugins.outbox import EmissionError, emit_waiting, register_all
@@ -70,6 +76,19 @@ def receive(ledger: Ledger, conn_id: str, *user_ids: int) -> None:
     inbox.close()
 
 
+def schedule_on(shop: str, kind: str) -> str:
+    """Make a Dag that Airflow knows, scheduled on the shop's calls that ended so; return its id."""
+    from airflow.models.dag import DagModel
+    from airflow.sdk import DAG, Asset
+    from airflow.utils.session import create_session
+
+    dag = DAG(f"on_{kind}_{shop}", schedule=[Asset(f"popin://{shop}/calls/{kind}")])
+    airflow_runs._store(dag)
+    with create_session() as session:
+        session.execute(sa.update(DagModel).where(DagModel.dag_id == dag.dag_id).values(is_paused=False))
+    return str(dag.dag_id)
+
+
 class Emitted:
     """Stands for Airflow's database: what was registered there, by how many at a time."""
 
@@ -90,15 +109,7 @@ class TestInAirflow:
     @pytest.fixture
     def on_missed(self, shop: str, airflow_db: None) -> str:
         """A Dag that Airflow knows, scheduled on the shop's missed calls; gives its id."""
-        from airflow.models.dag import DagModel
-        from airflow.sdk import DAG, Asset
-        from airflow.utils.session import create_session
-
-        dag = DAG(f"on_missed_{shop}", schedule=[Asset(f"popin://{shop}/calls/missed")])
-        airflow_runs._store(dag)
-        with create_session() as session:
-            session.execute(sa.update(DagModel).where(DagModel.dag_id == dag.dag_id).values(is_paused=False))
-        return str(dag.dag_id)
+        return schedule_on(shop, "missed")
 
     def test_a_missed_call_queues_the_dag(
         self, api_server: str, shop: str, ledger: Ledger, on_missed: str
@@ -133,6 +144,31 @@ class TestInAirflow:
             emit_waiting(ledger)
             assert queued(on_missed) == [True]
         assert len(asset_events(shop)) == 3
+
+    def test_an_asset_that_no_dag_uses_any_more_gets_no_event(self, shop: str, on_missed: str) -> None:
+        from airflow.models.asset import AssetActive
+        from airflow.utils.session import create_session
+
+        uri = f"popin://{shop}/calls/missed"
+        register_all([AssetEvent(1, uri, {"n": 1})])
+        with create_session() as session:
+            session.execute(sa.delete(AssetActive).where(AssetActive.uri == uri))
+        register_all([AssetEvent(2, uri, {"n": 2})])
+        assert asset_events(shop) == [{"n": 1}]
+
+    def test_a_dag_that_another_asset_has_queued_is_left_alone(self, shop: str, on_missed: str) -> None:
+        from airflow.models.asset import AssetDagRunQueue
+        from airflow.utils.session import create_session
+
+        on_successful = schedule_on(shop, "successful")
+        register_all([AssetEvent(1, f"popin://{shop}/calls/successful", {"n": 1})])
+        query = sa.select(AssetDagRunQueue.created_at).where(AssetDagRunQueue.target_dag_id == on_successful)
+        with create_session() as session:
+            before = session.scalars(query).all()
+        register_all([AssetEvent(2, f"popin://{shop}/calls/missed", {"n": 2})])
+        with create_session() as session:
+            assert session.scalars(query).all() == before
+        assert (len(before), queued(on_missed)) == (1, [True])
 
     def test_an_asset_that_nobody_knows_is_no_error(
         self, api_server: str, shop: str, ledger: Ledger, caplog: pytest.LogCaptureFixture
@@ -172,6 +208,33 @@ class TestInAirflow:
             register_all([AssetEvent(1, "popin://x/calls/missed", {"lead_id": "L1"})])
         assert not caught.value.database_away
         assert "L1" not in str(caught.value)
+
+    @pytest.mark.parametrize("invalidated", [False, True])
+    def test_a_lost_connection_is_airflows_database_away(
+        self, monkeypatch: pytest.MonkeyPatch, airflow_db: None, invalidated: bool
+    ) -> None:
+        def broken(uri: str, extras: object, *, session: object) -> int:
+            raise sa.exc.DBAPIError("", {}, Exception(), connection_invalidated=invalidated)
+
+        monkeypatch.setattr(airflow_asset_events, "register", broken)
+        with pytest.raises(EmissionError) as caught:
+            register_all([AssetEvent(1, "popin://x/calls/missed", {"lead_id": "L1"})])
+        assert caught.value.database_away is invalidated
+
+    def test_each_asset_gets_its_own_events(self, monkeypatch: pytest.MonkeyPatch, airflow_db: None) -> None:
+        registered: list[tuple[str, list[object]]] = []
+        monkeypatch.setattr(
+            airflow_asset_events,
+            "register",
+            lambda uri, extras, *, session: registered.append((uri, [extra["n"] for extra in extras])),
+        )
+        told = [
+            (1, "popin://x/calls/missed"),
+            (2, "popin://x/calls/successful"),
+            (3, "popin://x/calls/missed"),
+        ]
+        register_all([AssetEvent(number, uri, {"n": number}) for number, uri in told])
+        assert registered == [("popin://x/calls/missed", [1, 3]), ("popin://x/calls/successful", [2])]
 
 
 class TestOutbox:
@@ -254,7 +317,38 @@ class TestBackground:
         monkeypatch.setattr(connections, "_in_environment", set)
         assert shop not in {one.conn_id for one in list_webhook_connections()}
         monkeypatch.setenv("AIRFLOW__POPIN__CONNECTIONS", f"absent, {shop}")
+        monkeypatch.setenv("AIRFLOW_CONN_POPIN_DEFAULT", os.environ[f"AIRFLOW_CONN_{shop.upper()}"])
+        assert {shop, "popin_default"} <= {one.conn_id for one in list_webhook_connections()}
+
+    def test_a_connection_that_cannot_be_read_now_hides_no_other(
+        self, shop: str, monkeypatch: pytest.MonkeyPatch, airflow_db: None
+    ) -> None:
+        get = BaseHook.get_connection
+
+        def get_connection(conn_id: str) -> Any:
+            if conn_id == "popin_default":
+                raise AirflowException("a secret")
+            return get(conn_id)
+
+        monkeypatch.setattr(BaseHook, "get_connection", get_connection)
         assert shop in {one.conn_id for one in list_webhook_connections()}
+        with pytest.raises(ConnectionsUnavailableError):
+            read_webhook_connection("popin_default")
+
+    def test_nobody_is_unknown_while_airflows_database_is_away(
+        self, monkeypatch: pytest.MonkeyPatch, airflow_db: None, tmp_path: Path
+    ) -> None:
+        from airflow import settings
+        from sqlalchemy.orm import sessionmaker
+
+        monkeypatch.setenv("_AIRFLOW_PROCESS_CONTEXT", "server")
+        assert read_webhook_connection("popin_nobody") is None
+        nowhere = sa.create_engine(f"sqlite:///{tmp_path}/absent/airflow.db")
+        monkeypatch.setattr(settings, "Session", sessionmaker(nowhere))
+        with pytest.raises(ConnectionsUnavailableError):
+            read_webhook_connection("popin_nobody")
+        with pytest.raises(ConnectionsUnavailableError):
+            list_webhook_connections()
 
     def test_a_ledger_in_trouble_is_told_of_once_and_holds_up_nobody(
         self,
@@ -275,6 +369,60 @@ class TestBackground:
         ours = [record for record in caplog.records if record.name.startswith("airflow_provider_popin")]
         assert len([record for record in ours if "a_broken_ledger" in record.getMessage()]) == 1
         ledgers.close()
+
+    def test_a_trouble_that_comes_again_is_told_again(self, caplog: pytest.LogCaptureFixture) -> None:
+        worker = Background(Ledgers(), list_connections=list)
+
+        def broken() -> bool:
+            raise LedgerError("it is away")
+
+        assert [worker._attempt("a ledger", work) for work in (broken, broken, bool, broken)] == [False] * 4
+        assert len([line for line in caplog.messages if "it is away" in line]) == 2
+
+    def test_connections_that_could_not_be_listed_are_listed_soon(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(background, "POLL_SECONDS", 0.0)
+        answers: list[list[WebhookConnection] | None] = [None, [], None]
+
+        def listing() -> list[WebhookConnection]:
+            if (answer := answers.pop(0)) is None:
+                raise ConnectionsUnavailableError
+            return answer
+
+        worker = Background(Ledgers(), list_connections=listing)
+        for _ in range(4):
+            worker.run_once()
+        assert answers == [None]
+
+    def test_it_goes_on_at_once_while_anything_waits_and_emits_meanwhile(
+        self, shop: str, ledger: Ledger, monkeypatch: pytest.MonkeyPatch, airflow_db: None
+    ) -> None:
+        receive(ledger, shop, *range(1, background.EVENTS_AT_A_TIME + 2))
+        emitted: list[int] = []
+
+        def emit(_: Ledger) -> bool:
+            emitted.append(bookings.waiting_asset_events(ledger))
+            return False
+
+        monkeypatch.setattr(background, "emit_waiting", emit)
+        no_ledger = dataclasses.replace(next(iter(list_webhook_connections())), ledger_conn_id=None)
+        ledgers = Ledgers()
+        worker = Background(ledgers, list_connections=lambda: [no_ledger])
+        worker.wake("a_ledger_of_nobody")
+        worker.wake(ledger_of(shop))
+        assert [worker.run_once(), worker.run_once()] == [True, False]
+        assert emitted == [background.EVENTS_AT_A_TIME, background.EVENTS_AT_A_TIME + 1]
+        ledgers.close()
+
+    def test_it_ends_when_it_is_told_so(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(background, "POLL_SECONDS", 10 * PATIENCE_SECONDS)
+        monkeypatch.setattr(background, "STOP_SECONDS", PATIENCE_SECONDS)
+        worker = Background(Ledgers(), list_connections=list)
+        worker.start()
+        worker.stop()
+        assert worker._thread is not None
+        assert not worker._thread.is_alive()
 
     def test_a_ledger_that_does_not_exist_is_not_made(
         self, set_connection: SetConnection, tmp_path: Path
@@ -381,7 +529,36 @@ class TestLedgers:
         monkeypatch.delenv("AIRFLOW_CONN_KEPT_LEDGER")
         now[0] += 30.0
         assert ledgers.inbox("kept_ledger") is first
+        assert ledgers.ready("kept_ledger") is first
+        now[0] += 30.0
+        assert ledgers.ready("kept_ledger") is None
         ledgers.close()
+
+    def test_nothing_is_left_open(
+        self, set_connection: SetConnection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        open_now: Counter[str] = Counter()
+
+        def noted(conn_id: str) -> sa.engine.Engine:
+            engine = sql_engine(conn_id)
+            sa.event.listen(engine, "connect", lambda *_: open_now.update(connections=1))
+            sa.event.listen(engine, "close", lambda *_: open_now.update(connections=-1))
+            return engine
+
+        for module in (ledger_hooks, plugin_ledgers):
+            monkeypatch.setattr(module, "sql_engine", noted)
+        ledgers = Ledgers()
+        set_connection("closed_ledger", conn_type="sqlite", host=str(tmp_path / "one.db"))
+        open_ledger("closed_ledger").engine.dispose()
+        assert ledgers.find("closed_ledger") is not None
+        inbox = ledgers.inbox("closed_ledger")
+        body = json.dumps(missed_call()).encode()
+        inbox.submit(conn_id="c", account="shop", body=body, event=parse_event(body), key=b"k").result()
+        assert open_now["connections"] > 0
+        ledgers.close()
+        assert open_now["connections"] == 0
+        with pytest.raises(LedgerError, match="closed"):
+            inbox.submit(conn_id="c", account="shop", body=body, event=parse_event(body), key=b"k")
 
     def test_a_ledger_that_cannot_be_opened_is_tried_again_after_a_while(
         self, set_connection: SetConnection, tmp_path: Path
