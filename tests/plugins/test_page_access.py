@@ -113,6 +113,16 @@ def test_a_forged_request_is_refused(
     assert site.rows("SELECT status FROM popin_events") == [("unmatched",)]
 
 
+@pytest.mark.parametrize(
+    ("age", "valid"), [(-61, False), (-60, True), (0, True), (12 * 3600, True), (12 * 3600 + 1, False)]
+)
+def test_a_token_lives_for_half_a_day_on_clocks_that_differ_by_a_minute(age: int, valid: bool) -> None:
+    token = forgery.make_token(b"key", user="Ada Admin", now=1e9)
+    assert forgery.is_token_valid(token, b"key", user="Ada Admin", now=1e9 + age) is valid
+    _, _, signature = token.partition(".")
+    assert not forgery.is_token_valid(f"{10**9 + age - 1}.{signature}", b"key", user="Ada Admin", now=1e9)
+
+
 @pytest.mark.parametrize("token", ["", ".", "1.2", "x.y", "NOW.", "\N{SNOWMAN}.\N{SNOWMAN}"])
 def test_a_wrong_token_is_refused(site: Site, token: str) -> None:
     # Here, for all processes of one run must collect the same tests.
@@ -164,6 +174,30 @@ def test_static_files_are_those_of_the_page(site: Site) -> None:
             assert ada.send(request).status_code == 404, path
 
 
+def test_without_a_secret_of_the_deployment_forms_are_signed_nevertheless(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW__API__SECRET_KEY", "")
+    with site.session() as ada:
+        forged = forgery.make_token(b"", user="Ada Admin", now=time.time())
+        assert ada.post(site.url + DISMISS, data=form(forged)).status_code == 403
+        hidden = hidden_in(ada.get(site.url + DISMISS).text)
+        assert "The event is dismissed" in ada.post(site.url + DISMISS, data=form(**hidden)).text
+
+
+def test_behind_a_proxy_the_origin_is_the_one_of_the_configuration(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    headers = {"Origin": "https://airflow.example.com"}
+    with site.session() as ada:
+        hidden = hidden_in(ada.get(site.url + DISMISS).text)
+        refused = ada.post(site.url + DISMISS, data=form(**hidden), headers=headers)
+        assert refused.status_code == 403
+        monkeypatch.setenv("AIRFLOW__API__BASE_URL", "https://airflow.example.com/tools")
+        done = ada.post(site.url + DISMISS, data=form(**hidden), headers=headers, allow_redirects=False)
+        assert done.status_code == 303
+
+
 def test_a_logged_in_bearer_token_reads_too(site: Site) -> None:
     headers = {"Authorization": f"Bearer {site.token('viewer', 'Vera Viewer')}"}
     assert requests.get(site.url, headers=headers).status_code == 200
@@ -175,6 +209,9 @@ def test_resolve_shows_what_would_follow_first(site: Site) -> None:
         asked = ada.post(site.url + RESOLVE, data=form(**hidden, confirmed="", outcome="not-booked"))
         assert asked.status_code == 200
         assert "this customer gets two" in asked.text
+        assert "<dd>the call is in the calendar</dd>" in asked.text
+        named = ada.post(site.url + RESOLVE, data=form(**hidden, confirmed="", why="Zelrath  saw the call"))
+        assert "<dd>*** saw the call</dd>" in named.text
         assert site.state(DOUBT) == "in_doubt"
         for fields in ({"outcome": ""}, {"outcome": "perhaps"}, {"why": " "}):
             again = ada.post(site.url + RESOLVE, data=form(**hidden, **fields))
@@ -186,6 +223,16 @@ def test_resolve_shows_what_would_follow_first(site: Site) -> None:
         late = ada.post(site.url + RESOLVE, data=form(**hidden))
         assert (late.status_code, "was faster" in late.text) == (409, True)
     assert site.history(DOUBT)[-1][:2] == ("resolved_not_booked", "Ada Admin")
+
+
+def test_only_a_doubt_is_resolved(site: Site) -> None:
+    path = f"resolve?source={SOURCE}&lead_id=L-open&generation=1"
+    [lead] = queries.lead_history(site.ledger, SOURCE, "L-open")
+    with site.session() as ada:
+        for confirmed in ("", "yes"):
+            fields = form(fresh_token(), seen=lead.version, confirmed=confirmed)
+            assert ada.post(site.url + path, data=fields).status_code == 409
+    assert site.state("L-open") == "booked"
 
 
 def test_alarms_are_cleared_and_events_dismissed(site: Site) -> None:

@@ -160,6 +160,15 @@ def test_connections_that_only_the_configuration_names(
     assert "There is no connection popin_vault" in shown(site, "?connection=popin_vault", status=503)
 
 
+def test_the_default_connection_may_be_one_that_cannot_be_listed(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledgers, "listed_conn_ids", set)
+    assert ledgers.connection_ids() == [CONN_ID]
+    monkeypatch.delenv(f"AIRFLOW_CONN_{CONN_ID.upper()}")
+    assert ledgers.connection_ids() == []
+
+
 def test_an_edited_ledger_connection_counts_at_once(
     site: Site, set_connection: SetConnection, second: Path
 ) -> None:

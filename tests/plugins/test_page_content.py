@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import html
 import json
+import re
+import time
 from dataclasses import replace
 from datetime import date
+from types import SimpleNamespace
 
 import pytest
+import sqlalchemy as sa
 
-from airflow_provider_popin.plugins.page import formats, overview, telling
+from airflow_provider_popin.plugins.page import formats, lists, overview, telling
 from airflow_provider_popin.webhooks import queries
 from airflow_provider_popin.webhooks.figures import FunnelDay, SlotUse
 from airflow_provider_popin.webhooks.queries import lead_history
-from airflow_provider_popin.webhooks.views import LeadView, Note
+from airflow_provider_popin.webhooks.views import EventView, LeadView, Note
 from scripts.update_chart_library import RECORD, TARGET, sha256
 from tests.plugins import deliveries
 from tests.plugins.page_ledger import add_sources
-from tests.plugins.page_site import DOUBT, Site, hidden_in, numbers_in
+from tests.plugins.page_site import DOUBT, Site, deliver, hidden_in, numbers_in
 from tests.plugins.test_page_browser import ALL_PAGES
 from tests.privacy import assert_no_personal_data
 from tests.sync.ledgers import SOURCE, lead_in
@@ -100,6 +105,78 @@ def test_an_unmatched_event_names_its_customer(site: Site) -> None:
             assert f"<code>{customer_id}</code>" in ada.get(site.url + path).text
 
 
+def test_no_list_goes_on_beyond_its_limit(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lists, "_MOST", 1)
+    lead_in(site.ledger, "in_doubt", "another", seat=100)
+    with site.session() as ada:
+        assert "Show more" not in ada.get(site.url + "doubts?limit=1").text
+
+
+def test_older_events_are_on_the_next_page(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lists, "STEP", 1)
+    with site.session() as ada:
+        assert "Older events" not in ada.get(site.url + "unmatched").text
+        deliver(site.ledger, 1)
+        first = ada.get(site.url + "unmatched").text
+        link = re.search(r'href="([^"]+)">Older events', first)
+        assert link is not None
+        second = ada.get(site.airflow + html.unescape(link[1])).text
+    assert [re.findall(r"dismiss\?event=(\d)", page) for page in (first, second)] == [["2"], ["1"]]
+    assert "Older events" not in second
+
+
+def test_an_event_of_a_stranger_can_be_dismissed(site: Site) -> None:
+    with site.ledger.write() as connection:
+        connection.execute(sa.text("UPDATE popin_events SET reason = 'unknown_customer'"))
+    with site.session() as ada:
+        assert "no lead has this customer" in ada.get(site.url + "dismiss?event=1").text
+
+
+def test_days_are_those_of_airflows_timezone(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW__CORE__DEFAULT_TIMEZONE", "Asia/Kolkata")
+    # Half past midnight of 15 Nov 2023; the first of seven days began at midnight of the 9th.
+    now, began = 1_699_988_400, 1_699_988_400 - 6 * 86_400 - 1800
+    monkeypatch.setattr(overview, "time", SimpleNamespace(time=lambda: now))
+    with site.ledger.write() as connection:
+        for created, where in (
+            (began - 1, "TRUE"),
+            (began, "lead_id = 'L-open'"),
+            (now, "lead_id = 'L-alarm'"),
+        ):
+            connection.execute(sa.text(f"UPDATE popin_leads SET created_at = {created} WHERE {where}"))
+    with site.session() as ada:
+        rows = numbers_in(ada.get(site.url + "?days=7").text, "by-day")
+    assert sorted([rows[0]["Read"], rows[-1]["Read"]]) == [1, 1]
+    assert sum(row["Read"] for row in rows) == 2
+
+
+def test_slots_are_those_of_the_account_from_a_week_ago_on(site: Site) -> None:
+    with site.session() as ada:
+        before = numbers_in(ada.get(site.url).text, "slot-days")
+        for lead_id, days, account in (
+            ("L-waiting", 6, "shop"),
+            ("L-unassigned", 8, "shop"),
+            ("L-rejected", 6, "popin_default"),
+        ):
+            with site.ledger.write() as connection:
+                connection.execute(
+                    sa.text(
+                        "INSERT INTO popin_seats (account, slot_start, number, lead) "
+                        "SELECT :account, :start, 7, id FROM popin_leads WHERE lead_id = :lead_id"
+                    ),
+                    {"account": account, "start": int(time.time()) - days * 86_400, "lead_id": lead_id},
+                )
+        after = numbers_in(ada.get(site.url).text, "slot-days")
+    assert len(after) == len(before) + 1
+
+
+def test_a_source_has_its_own_rejections_and_runs(site: Site) -> None:
+    with site.session() as ada:
+        every, other = (ada.get(site.url + query).text for query in ("", "?source=web_form"))
+    for told_of in ("phone no region", "sync_leads"):
+        assert (told_of in every, told_of in other) == (True, False)
+
+
 def test_period_and_source(site: Site) -> None:
     with site.session() as ada:
         for days in (7, 30, 90):
@@ -130,6 +207,9 @@ def test_one_lead(site: Site) -> None:
         assert "Popin told: missed" in alarm
         assert ">Clear the alarm</a>" in alarm
         assert "The ledger knows no lead <bdi>X</bdi>" in ada.get(site.url + "lead?lead_id=X").text
+        # Of a source that the ledger does not know: an old link.
+        assert "L-alarm" in ada.get(site.url + "lead?lead_id=L-alarm&source=gone").text
+        assert ada.get(site.url + "lead?lead_id=L-alarm&source=web_form").status_code == 404
 
 
 def test_a_lead_is_found_however_its_id_is_spelled(site: Site) -> None:
@@ -210,6 +290,20 @@ def test_doubts_and_alarms_in_words(site: Site) -> None:
         "Alarm: there may be a second call",
         "something new",
     ]
+    again = [
+        *notes,
+        replace(notes[0], at=4.0),
+        replace(notes[1], at=5.0, who="a run", why="Wed, 25 Nov 2026"),
+    ]
+    assert telling.doubted_at(lead(notes=again)) == 4.0
+    assert telling.alarm_note(lead(notes=again)) == (
+        "an attempt that was given up made a call at Wed, 25 Nov 2026"
+    )
+    values: dict[str, object] = dict.fromkeys(EventView.__slots__)
+    values |= {"kind": "missed", "received_at": 9.0, "occurred_at": 1.5, "payload": {}}
+    event = EventView(**values)  # type: ignore[arg-type]
+    events = [replace(event, occurred_at=None), event]
+    assert [line.at for line in telling.story(lead(notes=notes, events=events))] == [1.0, 1.5, 2.0, 3.0, 9.0]
     [found] = lead_history(site.ledger, SOURCE, "L-alarm")
     assert telling.story(found)[-1].payload is not None
 
@@ -231,14 +325,17 @@ def test_doubts_and_alarms_in_words(site: Site) -> None:
         (formats.ago(100, 130), "just now"),
         (formats.ago(0, 300), "5 min ago"),
         (formats.ago(0, 7200), "2 h ago"),
+        (formats.ago(0, 90_000), "25 h ago"),
         (formats.ago(0, 86_400 * 3), "3 days ago"),
         (formats.ago(None, 1), "\N{EN DASH}"),
         (formats.duration(4.23), "4.2 s"),
         (formats.duration(200), "3 min 20 s"),
+        (formats.duration(119.6), "2 min 0 s"),
         (formats.duration(7500), "2 h 5 min"),
         (formats.duration(None), "\N{EN DASH}"),
         (formats.words("phone_no_region"), "phone no region"),
         (formats.words(None), "\N{EN DASH}"),
+        (formats.query(limit=0, source="", before=None, q="a&b"), "?limit=0&q=a%26b"),
         (formats.day(date(2026, 11, 23)), "Mon 23 Nov 2026"),
         (formats.short_day(date(2026, 11, 23)), "23 Nov"),
         (telling.local("2026-11-25T15:15:00"), "Wed 25 Nov 2026, 15:15"),
