@@ -86,6 +86,8 @@ def test_national_digits_and_calling_code() -> None:
         "+91-98765-43210",
         "(+91) 9876543210",
         "+ 91 98765 43210",
+        "+91 98765'43210",
+        "98765" + 90 * " " + "43210",
         "\uff0b919876543210",
         "+(91)9876543210",
         "+91 (0)98765 43210",
@@ -137,6 +139,8 @@ def test_a_number_that_carries_its_country_wins_over_the_column(country: object)
     for raw in (INDIA, "00919876543210", "+91 98765 43210"):
         assert e164(raw, country=country, default_region="GB") == INDIA
     assert e164(INDIA) == INDIA
+    # Nor is the column asked where the country that it carries has no such number.
+    assert code_of("+9876543210", country="IN") == "phone_invalid"
 
 
 def test_international_prefixes_of_regions() -> None:
@@ -228,6 +232,11 @@ def test_letters(raw: str) -> None:
         "(987) 654-3210 (987) 654-3211",
         "98765 43210 98765 43211",
         "9876543210\\9876543211",
+        # The shortest that count as numbers of their own.
+        "9876543210, 654321",
+        "901820/96",
+        "22334455 22334466",
+        "98765 4321 98765 4322",
     ],
 )
 def test_several(raw: str) -> None:
