@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
+from airflow.providers.common.compat.sdk import XCom
 
 from airflow_provider_popin.get_provider_info import get_provider_info
 from airflow_provider_popin.links.popin import PopinJoinCallLink, is_web_url
@@ -114,6 +115,15 @@ def free_slot(conn_id: str) -> str:
 )
 def test_only_web_pages_become_links(url: str, allowed: bool) -> None:
     assert is_web_url(url) is allowed
+
+
+@pytest.mark.parametrize("pushed", ["javascript:alert(1)", 5, None])
+def test_whoever_pushed_it_only_a_web_page_becomes_a_link(
+    monkeypatch: pytest.MonkeyPatch, pushed: object
+) -> None:
+    monkeypatch.setattr(XCom, "get_value", lambda **_: pushed)
+    operator, ti_key = cast("Any", None), cast("Any", None)
+    assert PopinJoinCallLink().get_link(operator, ti_key=ti_key) == ""
 
 
 def test_the_link_is_declared_for_airflow_2() -> None:

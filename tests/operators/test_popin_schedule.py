@@ -4,21 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS
 
-from airflow_provider_popin.client.errors import PopinRejectedError
+from airflow_provider_popin.client.errors import PopinNotSentError, PopinRejectedError
 from airflow_provider_popin.client.models import ScheduledCall, Slot
 from airflow_provider_popin.hooks.popin import PopinHook
+from airflow_provider_popin.operators._run_identity import run_identity
 from airflow_provider_popin.operators.booking import Booked, Wish
 from airflow_provider_popin.operators.failures import task_error
+from airflow_provider_popin.operators.intent import StateStore, StoredIntent
 from airflow_provider_popin.operators.popin import PopinCaptureOperator, PopinScheduleOperator
 from tests.airflow_runs import states, xcom
 from tests.operators.support import ASHA, killed_and_retried, make_dag, no_waits, output, run_again, tries
 
 if TYPE_CHECKING:
+    from airflow_provider_popin.operators._earlier_runs import TaskInstance
     from airflow_provider_popin.sandbox.server import SandboxServer
 
 pytestmark = pytest.mark.usefixtures("popin_connection")
@@ -371,3 +376,34 @@ def test_a_question_that_popin_refuses_has_no_values_to_correct() -> None:
 
     assert "Invalid token. Check the connection's host, login (seller token) and password" in str(error)
     assert "values" not in str(error)
+
+
+def test_an_error_is_told_with_its_remedy_and_stays_as_it_was() -> None:
+    error = PopinNotSentError("dns_failed")
+    told = task_error(error, conn_id="shop")
+
+    assert str(told).startswith("connection 'shop': dns_failed. Nothing reached Popin")
+    assert (error.reason, error.conn_id) == ("dns_failed", None)
+
+
+@pytest.mark.parametrize("stored", ["a booking", 5, [], {}])
+def test_an_intent_that_cannot_be_read_is_one(stored: object) -> None:
+    class Store:
+        def get(self, key: str) -> object:
+            return stored
+
+    with pytest.raises(AirflowFailException, match=r"customer None at None.*Nothing was sent now"):
+        StoredIntent(cast("StateStore", Store())).check()
+
+
+def test_each_mapped_task_is_a_task_of_its_own() -> None:
+    tis = [
+        SimpleNamespace(dag_id="d", run_id="r", task_id="t", map_index=n, try_number=1) for n in (-1, 0, 1)
+    ]
+    tasks = [run_identity(cast("TaskInstance", ti)) for ti in tis]
+
+    assert [(one.dag_run, one.task) for one in tasks] == [
+        ("d/r/t", "d/t"),
+        ("d/r/t/0", "d/t/0"),
+        ("d/r/t/1", "d/t/1"),
+    ]
