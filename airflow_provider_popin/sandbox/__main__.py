@@ -9,7 +9,6 @@ from collections.abc import Sequence
 
 from airflow_provider_popin.sandbox.arguments import make_parser, settings_from
 from airflow_provider_popin.sandbox.fault_kinds import ALIASES, KINDS
-from airflow_provider_popin.sandbox.runner import Runner
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -17,12 +16,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     Run the sandbox until SIGINT or SIGTERM.
 
     :param argv: arguments, None for those of the process.
-    :return: exit code: 0, or 2 when an argument is unusable or the port not to be had.
+    :return: exit code: 0, or 2 when an argument is unusable, the port not to be had, or the extra not
+        installed.
     """
     arguments = make_parser(__doc__).parse_args(argv)
     if arguments.list_faults:
         print(fault_table())
         return 0
+    try:
+        from airflow_provider_popin.sandbox.runner import Runner
+    except ModuleNotFoundError as error:
+        remedy = "pip install 'airflow-provider-popin[sandbox]'"
+        print(f"sandbox: {error.name} is not installed: {remedy}", file=sys.stderr)
+        return 2
     try:
         runner = Runner(settings_from(arguments), access_log=arguments.access_log)
     except (ValueError, OSError) as error:

@@ -22,6 +22,7 @@ from airflow_provider_popin.sandbox.arguments import make_parser, settings_from
 from airflow_provider_popin.sandbox.faults import parse_fault
 from airflow_provider_popin.sandbox.settings import SandboxSettings
 from tests.sandbox.talk import headers
+from tests.waiting import PATIENCE_SECONDS
 
 COMMAND = [sys.executable, "-W", "error", "-m", "airflow_provider_popin.sandbox"]
 
@@ -89,6 +90,21 @@ def test_a_taken_port_ends_with_2(capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["--port", str(port)]) == 2
     why = "Address already in use"
     assert capsys.readouterr().err == f"sandbox: port {port} of 127.0.0.1 is not to be had: {why}\n"
+
+
+@pytest.mark.parametrize("missing", ["uvicorn", "starlette"])
+def test_without_its_extra_it_says_what_to_install(missing: str) -> None:
+    # A process of its own: here, all of it is imported.
+    script = (
+        f"import sys; sys.modules[{missing!r}] = None; "
+        "from airflow_provider_popin.sandbox.__main__ import main; sys.exit(main(['--port', '0']))"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False
+    )
+    assert ended.returncode == 2
+    assert "pip install 'airflow-provider-popin[sandbox]'" in ended.stderr
+    assert "Traceback" not in ended.stderr
 
 
 @pytest.mark.parametrize(
