@@ -72,6 +72,7 @@ class PopinOutcomesOperator(BaseOperator):
 
         :param context: of the running task.
         :raises AirflowFailException: the statement, the ledger or a connection cannot be used.
+        :raises AirflowNotFoundException: a connection is not defined; a retry looks again.
         :raises AirflowException: the statement failed for some leads; a retry tells them again.
         """
         try:
