@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, TypeAlias, TypeGuard
+from typing import TYPE_CHECKING, TypeAlias, TypeGuard, cast
 
-from airflow.providers.common.compat.sdk import AirflowFailException, XComArg
+from airflow.providers.common.compat.sdk import AirflowFailException
 
-from airflow_provider_popin.operators.templated import argument_error
+from airflow_provider_popin.operators.templated import argument_error, is_reference
 from airflow_provider_popin.sync.source.unreadable import Unreadable, UnreadableRow
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
+    from airflow.providers.common.compat.sdk import Context, XComArg
 
     Leads: TypeAlias = (
         Sequence[Mapping[str, object]] | XComArg | Callable[[Context], Iterable[Mapping[str, object]]]
@@ -22,10 +22,14 @@ def check_leads(leads: Leads | None) -> None:
     """Refuse, when the Dag is parsed, what can never be gone through as leads.
 
     :param leads: the operator's argument.
-    :raises PopinInputError: it is no sequence, no output of a task and no function.
+    :raises PopinInputError: it is no sequence of rows, no output of a task and no function.
     """
-    if leads is None or isinstance(leads, XComArg) or callable(leads):
+    if leads is None or is_reference(leads) or callable(leads):
         return
+    if isinstance(leads, (list, tuple)) and any(map(is_reference, leads)):
+        raise argument_error(
+            "leads", "must be the output of one task that returns rows, not a list of outputs"
+        )
     if not _may_give_rows(leads):
         raise argument_error(
             "leads",
@@ -70,8 +74,8 @@ def _read_later(
 
 
 def _resolve(leads: Leads, context: Context) -> object:
-    if isinstance(leads, XComArg):
-        rows: object = leads.resolve(context)
+    if is_reference(leads):
+        rows: object = cast("XComArg", leads).resolve(context)
         return _fetched_singly(rows) if _is_lazy(rows) else rows
     return leads(context) if callable(leads) else leads
 

@@ -13,8 +13,6 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, time
 from typing import Final
 
-from airflow.providers.common.compat.sdk import XComArg
-
 from airflow_provider_popin.client.errors import PopinInputError
 from airflow_provider_popin.client.scalars import is_missing
 from airflow_provider_popin.sync.source.source_name import TEMPLATE_MARKS
@@ -23,13 +21,22 @@ _WEEKDAYS: Final = ("monday", "tuesday", "wednesday", "thursday", "friday", "sat
 
 
 def is_literal(value: object) -> bool:
-    """Tell whether an argument can be checked when the Dag is parsed: no template, no output of a task.
+    """Tell whether an argument can be checked when the Dag is parsed: no template, no reference.
 
     :param value: the argument.
     """
     if isinstance(value, str):
         return not any(mark in value for mark in TEMPLATE_MARKS)
-    return not isinstance(value, XComArg)
+    return not is_reference(value)
+
+
+def is_reference(value: object) -> bool:
+    """Tell whether Airflow knows the value in the task only: a task's output, a mapped task group's argument.
+
+    :param value: the argument.
+    """
+    # What both have, on every Airflow; their base class is not public.
+    return hasattr(value, "iter_references")
 
 
 def argument_error(field: str, problem: str, *, code: str = "argument_invalid") -> PopinInputError:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import DAG, task
+from airflow.providers.common.compat.sdk import DAG, task, task_group
 
 from airflow_provider_popin import cli
 from airflow_provider_popin.operators import lead_sync
@@ -199,6 +199,34 @@ class TestSources:
         results = [airflow_runs.xcom(run, "sync", map_index=index)["results"] for index in range(3)]
         assert [result["booked"] for result in results] == [1, 1, 0]
         assert len(list((tmp_path / "out").glob("sync_expanded/*/sync/*/1.jsonl"))) == 3
+
+    def test_arguments_of_a_mapped_task_group(
+        self, popin: SandboxServer, run_dag: Run, tmp_path: Path
+    ) -> None:
+        """Airflow knows them in the task only, like the output of a task, which they may be part of."""
+        with DAG("sync_group", schedule=None, start_date=datetime(2025, 1, 1, tzinfo=UTC)) as dag:
+
+            @task(show_return_value_in_logs=False)
+            def extract() -> list[Any]:
+                return [[row] for row in ROWS]
+
+            @task_group
+            def shop(leads: Any, limit: Any, folder: Any) -> None:
+                PopinLeadSyncOperator(
+                    task_id="sync", source="crm.leads", leads=leads, limit=limit, results_path=folder
+                )
+
+            shop.expand(leads=extract(), limit=[1], folder=[str(tmp_path)])
+        assert dag.get_task("shop.sync").upstream_task_ids == {"extract"}
+        run = run_dag(dag)
+        found = [airflow_runs.xcom(run, "shop.sync", map_index=index)["results"] for index in range(3)]
+        assert [{name for name, count in results.items() if count} for results in found] == [
+            {"booked"},
+            {"booked"},
+            {"rejected"},
+        ]
+        assert len(popin.bookings()) == 2
+        assert len(list(tmp_path.glob("sync_group/*/shop.sync/*/1.jsonl"))) == 3
 
     def test_expanded_over_sources_with_one_callable(self, popin: SandboxServer, run_dag: Run) -> None:
         with DAG("sync_sources", schedule=None, start_date=datetime(2025, 1, 1, tzinfo=UTC)) as dag:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import DAG
+from airflow.providers.common.compat.sdk import DAG, task
 
 from airflow_provider_popin.client.errors import PopinInputError
 from airflow_provider_popin.operators._arguments import read_dry_run, read_limit, read_parameters
@@ -109,6 +109,18 @@ def test_accepted(arguments: dict[str, Any]) -> None:
 def test_refused(arguments: dict[str, Any], field: str) -> None:
     with pytest.raises(PopinInputError, match=field.replace("(", r"\(")):
         make(**arguments)
+
+
+def test_a_list_of_outputs_is_no_sequence_of_rows() -> None:
+    @task
+    def lead() -> dict[str, str]:
+        return {}
+
+    with (
+        DAG("outputs", schedule=None),
+        pytest.raises(PopinInputError, match="leads: must be the output of one task"),
+    ):
+        make(leads=[lead()])
 
 
 def test_a_path_is_templated_as_text() -> None:
