@@ -116,8 +116,9 @@ class PopinLeadSyncOperator(LineageMethods, BaseOperator):
     :param max_in_doubt: bookings in doubt above which no further booking starts and the task fails.
     :param on_in_doubt: ``"hold"`` waits for a person or a webhook; ``"resend"`` sends a booking in doubt once
         more in a later run, and may book it twice.
-    :param results_path: folder for one JSON line per row, ``<results_path>/<dag>/<run>/<task>/<try>.jsonl``.
-        Templated; empty or ``"None"``: no results are written.
+    :param results_path: folder for one JSON line per row, ``<results_path>/<dag>/<run>/<task>/<try>.jsonl``;
+        of a mapped task ``.../<task>/<map_index>/<try>.jsonl``. Templated; empty or ``"None"``: no results
+        are written.
     :param results_conn_id: connection of ``results_path``, if it needs one.
     :param write_back_sql: idempotent statement that tells the CRM, with any of ``:lead_id :customer_id
         :join_url :call_time :state :reason``; it runs at least once per change of a lead.

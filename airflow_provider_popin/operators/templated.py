@@ -15,6 +15,7 @@ from typing import Final
 
 from airflow_provider_popin.client.errors import PopinInputError
 from airflow_provider_popin.client.scalars import is_missing
+from airflow_provider_popin.sync.source.cells import clean_hour
 from airflow_provider_popin.sync.source.source_name import TEMPLATE_MARKS
 
 _WEEKDAYS: Final = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
@@ -162,8 +163,9 @@ def optional_instant(value: object, field: str) -> datetime | None:
 def optional_hours(value: object, field: str) -> tuple[time, time] | None:
     """Return hours of the day: from (included) and to (not included); None if absent.
 
-    :param value: two times, or two texts like ``"10:00"``, or one text ``"10:00-18:00"``. When the first is
-        later than the second, the hours go over midnight.
+    :param value: two times, or two texts like ``"10:00"``, or one text ``"10:00-18:00"``, each read as in a
+        row: ``24:00`` is the end of the day. When the first is later than the second, the hours go over
+        midnight.
     :param field: its name, for the message.
     """
     if given(value) is None:
@@ -193,15 +195,13 @@ def optional_weekdays(value: object, field: str) -> frozenset[int] | None:
 
 
 def _time_of_day(value: object, field: str) -> time:
-    if isinstance(value, str):
-        try:
-            # As in a row, the hour may be written without its zero.
-            value = time.fromisoformat(re.sub(r"^(?=\d:)", "0", value.strip()))
-        except ValueError:
-            raise argument_error(field, "must be times of day like 10:00", code="not_hours") from None
-    if not isinstance(value, time) or value.tzinfo is not None:
-        raise argument_error(field, "must be times of day without an offset", code="not_hours")
-    return value
+    try:
+        moment = clean_hour(value, field)
+    except PopinInputError:
+        moment = None
+    if moment is None:
+        raise argument_error(field, "must be times of day like 10:00, without an offset", code="not_hours")
+    return moment
 
 
 def _weekday(value: object, field: str) -> int:

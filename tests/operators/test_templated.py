@@ -35,6 +35,7 @@ from airflow_provider_popin.operators.personal import hide, reveal
         (t.optional_hours, ["10:00", time(18)], (time(10), time(18))),
         (t.optional_hours, "22:00 - 06:30", (time(22), time(6, 30))),
         (t.optional_hours, "9:00-18:00", (time(9), time(18))),
+        (t.optional_hours, "18:00-24:00", (time(18), time(0))),
         (t.optional_hours, None, None),
         (t.optional_weekdays, "mon,Sunday, 2", frozenset({0, 2, 6})),
         (t.optional_weekdays, [0, "1"], frozenset({0, 1})),
@@ -55,8 +56,11 @@ def test_text_does_for_every_type(function: Callable[..., Any], value: object, m
         (t.optional_mapping, ["x", "[1]", [1], {1: 2}, 5, "[" * 100_000]),
         (t.optional_instant, ["soon", "2030-01-01", datetime(2030, 1, 1), 5]),  # noqa: DTZ001
         (t.optional_instant, ["9999-12-31T23:59:59-12:00", "0001-01-01T00:00:00+14:00"]),
-        (t.optional_hours, ["10:00", "10:00-12:00-14:00", ("10:00", "x"), (10, 12), 5, time(10)]),
-        (t.optional_hours, [(time(10, tzinfo=UTC), time(12)), ("10:00+01:00", "12:00")]),
+        (
+            t.optional_hours,
+            ["10:00", "10:00-12:00-14:00", "10:00-24:01", ("10:00", "x"), (10, 12), 5, time(10)],
+        ),
+        (t.optional_hours, [(time(10, tzinfo=UTC), time(12)), ("10:00+01:00", "12:00"), ("10:00", None)]),
         (t.optional_weekdays, [[], "x", [7], [-1], [True], {"mon": 1}, 5, [None]]),
     ],
 )
