@@ -77,11 +77,22 @@ class Booked:
     @property
     def other_time(self) -> str | None:
         """The time that Popin confirmed, with its timezone, if it is readable and not the one asked for."""
+        return f"{self.call.time!r} ({self._confirmed_timezone})" if self._matches is False else None
+
+    @property
+    def is_incomplete(self) -> bool:
+        """Whether Popin's confirmation lacks parts, or names a time that cannot be read."""
+        return self.call.incomplete or (self.call.time is not None and self._matches is None)
+
+    @property
+    def _confirmed_timezone(self) -> str:
+        return self.call.timezone or self.timezone
+
+    @property
+    def _matches(self) -> bool | None:
         from airflow_provider_popin.client.slots import reply_matches_slot
 
-        timezone = self.call.timezone or self.timezone
-        matches = reply_matches_slot(self.call.time, timezone, self.slot)
-        return f"{self.call.time!r} ({timezone})" if matches is False else None
+        return reply_matches_slot(self.call.time, self._confirmed_timezone, self.slot)
 
 
 def book_with_intent(hook: PopinHook, wish: Wish, context: Context) -> Booked:

@@ -336,8 +336,8 @@ class PopinScheduleOperator(TextTemplates, BaseOperator):
                 f" booked, but Popin confirmed {booked.other_time} where {booked.slot.time!r}"
                 f" ({booked.timezone}) was asked for. Look into Popin's dashboard"
             )
-        if booked.call.incomplete:
-            self.log.warning("Popin's confirmation of the call lacks documented parts")
+        if booked.is_incomplete:
+            self.log.warning("Popin's confirmation of the call lacks documented parts or a readable time")
 
 
 def _push_join_url(context: Context, url: str | None) -> None:

@@ -147,7 +147,8 @@ class BookingJob:
             Answer.TAKEN if taken else _ANSWERS[outcome.verdict],
             sending.run,
             reason=outcome.reason or None,
-            incomplete=call.incomplete if call else False,
+            # A time that cannot be read confirms nothing.
+            incomplete=call is not None and (call.incomplete or matches is None),
             time_mismatch=matches is False,
             slot_start=int(self.slot.start.timestamp()),
             slot_time=self.slot.time,

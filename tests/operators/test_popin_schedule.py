@@ -187,8 +187,16 @@ def test_a_confirmed_time_is_read_in_its_own_timezone(
 ) -> None:
     slot = Slot(datetime(2025, 9, 25, 9, 45, tzinfo=UTC), "Thu, 25 Sep 2025 03:15 PM")
     wish = Wish(customer_id="MzE1", time=slot.time, agent=None, native=None, url=None)
-    call = ScheduledCall(time=time, timezone=timezone, incomplete=timezone is None)
-    assert Booked(wish, slot, "Asia/Kolkata", call).other_time == other
+    booked = Booked(wish, slot, "Asia/Kolkata", ScheduledCall(time=time, timezone=timezone, incomplete=False))
+    assert (booked.other_time, booked.is_incomplete) == (other, time == "soon")
+
+
+@pytest.mark.parametrize("lacks_parts", [True, False])
+def test_a_call_that_the_ledger_knew_lacks_a_time_and_nothing_else(slot: Slot, lacks_parts: bool) -> None:
+    wish = Wish(customer_id="MzE1", time=slot.time, agent=None, native=None, url=None)
+    call = ScheduledCall(time=None, timezone="Asia/Kolkata", incomplete=lacks_parts)
+    booked = Booked(wish, slot, "Asia/Kolkata", call)
+    assert (booked.other_time, booked.is_incomplete) == (None, lacks_parts)
 
 
 def test_a_confirmation_that_lacks_parts_is_a_booking_with_a_warning(

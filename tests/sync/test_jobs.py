@@ -102,23 +102,25 @@ class TestBooking:
         assert event.answer is Answer.TAKEN
 
     @pytest.mark.parametrize(
-        ("time", "timezone", "mismatch"),
+        ("time", "timezone", "mismatch", "incomplete"),
         [
-            ("Thu, Sep 25 | 03:15 PM", "Asia/Kolkata", False),
-            ("Thu, Sep 25 | 03:45 PM", "Asia/Kolkata", True),
-            ("Thu, Sep 25 | 03:15 PM", "America/New_York", True),
-            ("Thu, Sep 25 | 03:15 PM", None, False),
-            (None, "Asia/Kolkata", False),
+            ("Thu, Sep 25 | 03:15 PM", "Asia/Kolkata", False, False),
+            ("Thu, Sep 25 | 03:45 PM", "Asia/Kolkata", True, False),
+            ("Thu, Sep 25 | 03:15 PM", "America/New_York", True, False),
+            ("Thu, Sep 25 | 03:15 PM", None, False, False),
+            (None, "Asia/Kolkata", False, True),
+            ("soon", "Asia/Kolkata", False, True),
+            ("Thu, Sep 25 | 03:15 PM", "Mars/Olympus", False, True),
         ],
     )
-    def test_a_success_may_name_another_time(
-        self, time: str | None, timezone: str | None, mismatch: bool
+    def test_a_success_may_name_another_time_or_none(
+        self, time: str | None, timezone: str | None, mismatch: bool, incomplete: bool
     ) -> None:
         call = ScheduledCall(time=time, timezone=timezone, incomplete=time is None)
         event = booking().settled(Outcome(Verdict.OK, call), SENDING)
         assert event.answer is Answer.SUCCESS
         assert event.time_mismatch is mismatch
-        assert event.incomplete is (time is None)
+        assert event.incomplete is incomplete
 
     def test_it_is_described_so_that_it_can_be_found(self) -> None:
         assert booking().describe() == "booking of lead L1, customer MzE1, slot Thu, 25 Sep 2025 03:15 PM"

@@ -186,7 +186,7 @@ class Troubles:
     :param in_doubt: bookings that became so, and those that a killed try left ``sending`` just now
     :param time_mismatch: bookings that were confirmed for another time
     :param alarm: leads that may have two calls
-    :param reply_incomplete: how many confirmations lacked parts
+    :param reply_incomplete: how many confirmations lacked parts or a readable time
     """
 
     in_doubt: tuple[int, list[str]]
