@@ -261,7 +261,7 @@ def _one_port(in_url: int | None, in_field: int | None, conn_id: str) -> int | N
         raise _config_error(conn_id, "port", "contradicts the port in host; leave it empty")
     if in_field and not 0 < in_field <= _LAST_PORT:
         raise _config_error(conn_id, "port", f"must be a number from 1 to {_LAST_PORT}, or empty")
-    return in_url if in_url is not None else in_field or None
+    return in_url or in_field or None
 
 
 def _assemble(scheme: str, hostname: str, port: int | None, path: str) -> str:

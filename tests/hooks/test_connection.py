@@ -50,6 +50,7 @@ def test_the_least_that_works_means_production_and_the_documented_defaults(read:
         ({"host": "popin.example"}, "https://popin.example"),
         ({"host": " popin.example \n"}, "https://popin.example"),
         ({"host": "popin.example", "port": 8443}, "https://popin.example:8443"),
+        ({"host": "popin.example", "port": 65535}, "https://popin.example:65535"),
         ({"host": "popin.example:8443"}, "https://popin.example:8443"),
         ({"host": "popin.example", "schema": "http"}, "http://popin.example"),
         ({"host": "popin.example", "schema": " HTTPS "}, "https://popin.example"),
@@ -136,6 +137,7 @@ def test_extras_as_text_as_a_form_or_a_uri_has_them(read: Any) -> None:
 
 def test_empty_extras_are_the_defaults(read: Any) -> None:
     assert read({"extra": dict.fromkeys(EXTRA_FIELDS, "")}) == read({})
+    assert read({"extra": dict.fromkeys(EXTRA_FIELDS, "  ")}) == read({})
     assert read({"extra": dict.fromkeys(EXTRA_FIELDS)}) == read({})
 
 
@@ -179,13 +181,15 @@ extra_is_handed_on = pytest.mark.skipif(
         ({"host": "ftp://popin.example"}, "host"),
         ({"host": "popin.example/path"}, "host"),
         ({"host": f"https://{_AUTH}@popin.example"}, "host"),
+        ({"host": "https://someone@popin.example"}, "host"),
         ({"host": "https://popin.example?a=1"}, "host"),
+        ({"host": "https://popin.example#a"}, "host"),
         ({"host": "https://"}, "host"),
         ({"host": "https://popin.example:port"}, "host"),
         ({"host": "https://popin exa\u0301mple"}, "host"),
         ({"host": "https://[::1"}, "host"),
         ({"host": "https://popin.example:1", "port": 2}, "port"),
-        ({"host": "https://popin.example", "port": 99999}, "port"),
+        ({"host": "https://popin.example", "port": 65536}, "port"),
         ({"host": "popin.example", "port": -1}, "port"),
         ({"host": "https://popin.example:99999"}, "host"),
         ({"host": "popin.example", "schema": "prefix"}, "schema"),
@@ -195,6 +199,7 @@ extra_is_handed_on = pytest.mark.skipif(
         ({"host": "popin.example:0"}, "host"),
         ({"host": "https://popin.example", "schema": "a b"}, "schema"),
         ({"host": "https://popin.example", "schema": "a?b"}, "schema"),
+        ({"host": "https://popin.example", "schema": "préfix"}, "schema"),
         ({"schema": "prefix"}, "schema"),
         pytest.param({"extra": "{broken"}, "extra", marks=extra_is_handed_on),
         pytest.param({"extra": "[1]"}, "extra", marks=extra_is_handed_on),
@@ -229,6 +234,8 @@ def test_what_cannot_be_used_is_named_and_nothing_of_it_is_shown(
     assert f"'{field}'" in str(caught.value)
     for secret in (API_KEY, SELLER_TOKEN, "soon", "Atlantis", "X-Evil"):
         assert secret not in text
+    # What it came of may hold the whole document.
+    assert caught.value.__context__ is None or caught.value.__suppress_context__
 
 
 def test_unknown_extras_are_named_in_a_warning_without_their_values(

@@ -20,9 +20,10 @@ from airflow_provider_popin.client.errors import (
     PopinInputError,
     PopinOutcomeUnknownError,
 )
+from airflow_provider_popin.client.models import Calendar
 from airflow_provider_popin.get_provider_info import get_provider_info
 from airflow_provider_popin.hooks.connection import EXTRA_FIELDS
-from airflow_provider_popin.hooks.popin import PopinHook
+from airflow_provider_popin.hooks.popin import PopinHook, log_skipped
 from airflow_provider_popin.operators.failures import task_error
 from tests.airflow_runs import IS_AIRFLOW_3
 from tests.conftest import API_KEY, SELLER_TOKEN
@@ -360,3 +361,36 @@ def test_the_hook_is_declared_with_its_own_attributes() -> None:
     assert declared["connection-type"] == PopinHook.conn_type
     assert declared["hook-name"] == PopinHook.hook_name
     assert declared["hook-class-name"] == f"{PopinHook.__module__}.{PopinHook.__qualname__}"
+
+
+async def test_extras_without_a_meaning_are_told_of_once(
+    connect_popin: Callable[..., None], caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    connect_popin(max_concurency=4)
+    hook = PopinHook()
+    await hook.get_async_config()
+    assert "max_concurency" in output(capfd, caplog)
+    caplog.clear()
+    await hook.get_async_config()
+    assert "max_concurency" not in output(capfd, caplog)
+
+
+def test_of_many_slots_that_were_left_out_five_are_named() -> None:
+    told: list[str] = []
+
+    class Log:
+        def warning(self, event: str, *args: Any) -> None:
+            told.append(event % args)
+
+    skipped = tuple(f"slot {number}: time_malformed" for number in range(1, 8))
+    log_skipped(Log(), Calendar((), "Asia/Kolkata", None, skipped))
+    assert told == [f"7 slots in Popin's answer were left out, for example {'; '.join(skipped[:5])}"]
+
+
+def test_the_button_names_an_error_without_a_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    def get_connection(_: str) -> Any:
+        raise TimeoutError
+
+    hook = PopinHook()
+    monkeypatch.setattr(hook, "get_connection", get_connection)
+    assert hook.test_connection() == (False, "TimeoutError")
