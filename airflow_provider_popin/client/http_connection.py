@@ -100,7 +100,6 @@ class HttpConnection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-            self._keeps_alive = False
             self._fail("bad_reply")
             return
         if self._raw_bytes > (_MAX_RAW_BYTES if self._has_head else _MAX_HEAD_BYTES):

@@ -10,11 +10,13 @@ from dataclasses import replace
 
 import pytest
 
-from airflow_provider_popin.client import errors
+from airflow_provider_popin.client import client, errors
 from airflow_provider_popin.client.async_sender import AsyncSender
 from airflow_provider_popin.client.client import PopinClient, fetch_calendar
 from airflow_provider_popin.client.config import ClientConfig
+from airflow_provider_popin.client.limits import RateLimiter
 from airflow_provider_popin.client.models import Calendar, Customer, ScheduledCall
+from airflow_provider_popin.client.outcomes import Outcome, Verdict
 from tests.client.raw_server import Peer, RawServer, Script
 from tests.client.support import CAPTURE_BODY, SCHEDULE_BODY, SLOT_TIME, SLOTS_BODY, a_config, a_lead
 
@@ -277,3 +279,12 @@ class TestFetchCalendar:
                     return asyncio.get_running_loop().time() - began
 
             assert asyncio.run(twice()) >= 0.045
+
+
+@pytest.mark.parametrize(("asked", "paused"), [(None, 0.0), (7.0, 7.0), (120.0, 120.0), (120.5, 0.0)])
+def test_everybody_waits_what_a_429_asks_for_unless_nobody_will(asked: float | None, paused: float) -> None:
+    limiter = RateLimiter(0, clock=lambda: 50.0)
+    client._heed(limiter, Outcome(Verdict.RATE_LIMITED, retry_after=asked))
+    assert limiter.try_acquire() == paused
+    client._heed(limiter, Outcome(Verdict.UNKNOWN, retry_after=60.0))
+    assert limiter.try_acquire() == paused
