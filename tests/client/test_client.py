@@ -288,3 +288,31 @@ def test_everybody_waits_what_a_429_asks_for_unless_nobody_will(asked: float | N
     assert limiter.try_acquire() == paused
     client._heed(limiter, Outcome(Verdict.UNKNOWN, retry_after=60.0))
     assert limiter.try_acquire() == paused
+
+
+def test_a_429_of_one_call_slows_down_all_of_the_account() -> None:
+    now, waits = 50.0, []
+    limiter = RateLimiter(0, clock=lambda: now)
+
+    def sleep(seconds: float) -> None:
+        nonlocal now
+        waits.append((seconds, limiter.try_acquire()))
+        now += seconds
+
+    with (
+        RawServer(Answers(LIMITED, OK_SLOTS).script()) as server,
+        PopinClient(a_config(server.url), sleep=sleep) as popin,
+    ):
+        popin._limiter = limiter
+        popin.get_slots()
+    assert waits == [(3.0, 3.0)]
+
+
+async def test_a_429_of_a_trigger_slows_down_all_of_the_account(monkeypatch: pytest.MonkeyPatch) -> None:
+    limiter = RateLimiter(0, clock=lambda: 50.0)
+    monkeypatch.setattr(client, "limiter_for", lambda _: limiter)
+    at_once = ("429 Too Many Requests", b"{}", {"Retry_After": "0"})
+    with RawServer(Answers(at_once, OK_SLOTS).script()) as server:
+        async with AsyncSender(config := a_config(server.url)) as sender:
+            await fetch_calendar(sender, config)
+    assert limiter._factor(50.0) == 0.5

@@ -142,6 +142,14 @@ def test_unusable_free_requests(method: str, path: str, body: object) -> None:
     assert caught.value.__cause__ is None
 
 
+def test_a_body_too_deep_for_json() -> None:
+    deep: list[object] = []
+    for _ in range(100_000):
+        deep = [deep]
+    with pytest.raises(PopinInputError, match="json_invalid"):
+        protocol.build_free("POST", "/x", deep)
+
+
 def test_urls() -> None:
     request = protocol.build_slots()
     assert (

@@ -299,7 +299,12 @@ class TestCalendar:
         calendar = parse_calendar({"availability": availability, "timezone": KOLKATA})
         assert (calendar.slots, calendar.slot_minutes, calendar.skipped) == ((), None, ())
 
-    @pytest.mark.parametrize("minutes", [0, -15, 15.0, True, "15", None, 10**30])
+    @pytest.mark.parametrize("minutes", [1, 1440])
+    def test_slot_lengths(self, minutes: int) -> None:
+        payload = {"availability": [], "timezone": KOLKATA, "slotDiff": minutes}
+        assert parse_calendar(payload).slot_minutes == minutes
+
+    @pytest.mark.parametrize("minutes", [0, -15, 1441, 15.0, True, "15", None, 10**30])
     def test_odd_slot_length(self, minutes: object) -> None:
         assert (
             parse_calendar({"availability": [], "timezone": KOLKATA, "slotDiff": minutes}).slot_minutes
