@@ -280,8 +280,6 @@ def _parse_instant(value: object) -> datetime:
         raise _time_error("time_malformed")
     if value.utcoffset() is None:
         raise _time_error("time_naive")
-    if value.second or value.microsecond:
-        raise _time_error("time_seconds")
     return value
 
 
