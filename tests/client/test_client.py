@@ -316,3 +316,22 @@ async def test_a_429_of_a_trigger_slows_down_all_of_the_account(monkeypatch: pyt
         async with AsyncSender(config := a_config(server.url)) as sender:
             await fetch_calendar(sender, config)
     assert limiter._factor(50.0) == 0.5
+
+
+def test_a_free_request_waits_for_its_permit_too() -> None:
+    now, waits = 50.0, []
+    limiter = RateLimiter(0, clock=lambda: now)
+    limiter.penalize(4.0)
+
+    def sleep(seconds: float) -> None:
+        nonlocal now
+        waits.append(seconds)
+        now += seconds
+
+    with (
+        RawServer(Answers(OK_SLOTS).script()) as server,
+        PopinClient(a_config(server.url), sleep=sleep) as popin,
+    ):
+        popin._limiter = limiter
+        assert popin.run("GET", "/anything").status_code == 200
+    assert waits == [4.0]

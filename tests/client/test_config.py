@@ -146,6 +146,7 @@ def test_account_key() -> None:
     assert key != config(base_url="https://widget01.popin-sandbox.com").account_key
     assert key != config(base_url="https://widget01.popin.to:8443").account_key
     assert config(account="shop one").account_key == "shop one"
+    assert config(account="x" * 64).account_key == "x" * 64
 
 
 @given(st.text(max_size=30), st.text(max_size=20))

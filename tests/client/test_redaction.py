@@ -124,3 +124,7 @@ def test_no_phone_number_passes(number: str) -> None:
     assert len(digits) <= 3 or not any(char.isdigit() for char in shown)
     if len(digits) > 3:
         assert HIDDEN in shown
+
+
+def test_digits_of_ones_own_are_hidden_however_they_are_written() -> None:
+    assert redact_text("pin 123 is not 124", ["1-23"]) == "pin *** is not 124"

@@ -138,3 +138,8 @@ class TestAvailableSlots:
     def test_none_needed(self) -> None:
         empty = Calendar((), KOLKATA, 15, ())
         assert available_slots(empty, SlotWindow(), now=self.before, min_slots=0, max_slots=None) == []
+
+
+def test_no_weekday_is_another_window_than_any() -> None:
+    assert SlotWindow(weekdays=frozenset()).to_json()["weekdays"] == []
+    assert SlotWindow().to_json()["weekdays"] is None
