@@ -335,3 +335,23 @@ def test_a_free_request_waits_for_its_permit_too() -> None:
         popin._limiter = limiter
         assert popin.run("GET", "/anything").status_code == 200
     assert waits == [4.0]
+
+
+def test_a_name_of_plain_words_is_hidden_where_popin_echoes_it(slept: list[float]) -> None:
+    refused = ("422 Unprocessable Entity", b'{"message":"no","errors":{"name":["Field Key is invalid"]}}')
+    with (
+        RawServer(Answers(refused).script()) as server,
+        client_for(server.url, slept) as popin,
+        pytest.raises(errors.PopinRejectedError) as caught,
+    ):
+        popin.capture(replace(a_lead(), name="Field Key"))
+    assert caught.value.reason == "name: *** is invalid"
+
+
+def test_a_free_head_that_got_no_answer_may_be_asked_again(slept: list[float]) -> None:
+    with (
+        RawServer(Answers(None).script()) as server,
+        client_for(server.url, slept) as popin,
+        pytest.raises(errors.PopinReplyError),
+    ):
+        popin.run("HEAD", "/anything")

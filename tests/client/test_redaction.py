@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_popin.client import redaction
-from airflow_provider_popin.client.redaction import HIDDEN, VOCABULARY, redact_text
+from airflow_provider_popin.client.redaction import HIDDEN, VOCABULARY, redact_text, shortened
 
 
 @pytest.mark.parametrize(
@@ -128,3 +128,8 @@ def test_no_phone_number_passes(number: str) -> None:
 
 def test_digits_of_ones_own_are_hidden_however_they_are_written() -> None:
     assert redact_text("pin 123 is not 124", ["1-23"]) == "pin *** is not 124"
+
+
+def test_two_hundred_characters_are_not_too_many() -> None:
+    assert shortened("x" * 200) == "x" * 200
+    assert shortened("x" * 201) == "x" * 197 + "..."
