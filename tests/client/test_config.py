@@ -16,6 +16,11 @@ def config(**values: Any) -> ClientConfig:
     return ClientConfig(**{"seller_token": "51", "api_key": "secret-key", **values})
 
 
+def test_the_utmost() -> None:
+    made = config(timeout_seconds=3600, requests_per_second=0.001, max_concurrency=10_000)
+    assert (made.timeout_seconds, made.requests_per_second) == (3600.0, 0.001)
+
+
 def test_defaults() -> None:
     made = config()
     assert made.base_url == PRODUCTION_URL == "https://widget01.popin.to"
