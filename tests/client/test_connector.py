@@ -203,3 +203,15 @@ def test_silent_proxy(send: Send) -> None:
         config = replace(a_config("https://popin.invalid", proxy=proxy.url), connect_timeout_seconds=0.2)
         outcome = send(config, a_schedule(), not_after=boot_seconds() + 60)[0]
     assert outcome == Failure(sent=False, reason="connect_timeout")
+
+
+async def test_what_is_meant_for_the_proxy_is_not_told_through_its_tunnel() -> None:
+    proxy = "http://someone:secret@127.0.0.1:1"
+    secure = Connector(a_config("https://popin.example", proxy=proxy))
+    plain = Connector(a_config("http://popin.example", proxy=proxy))
+    for connector in (secure, plain):
+        await connector.prepare()
+    assert secure.headers() == {"Host": "popin.example"}
+    assert secure.target("https://popin.example/api/v1") == "/api/v1"
+    assert set(plain.headers()) == {"Host", "Proxy-Authorization"}
+    assert plain.target("http://popin.example/api/v1") == "http://popin.example/api/v1"
