@@ -21,9 +21,10 @@ from airflow_provider_popin.client.errors import (
     PopinOutcomeUnknownError,
 )
 from airflow_provider_popin.client.models import Calendar
+from airflow_provider_popin.client.slots import log_skipped
 from airflow_provider_popin.get_provider_info import get_provider_info
 from airflow_provider_popin.hooks.connection import EXTRA_FIELDS
-from airflow_provider_popin.hooks.popin import PopinHook, log_skipped
+from airflow_provider_popin.hooks.popin import PopinHook
 from airflow_provider_popin.operators.failures import task_error
 from tests.airflow_runs import IS_AIRFLOW_3
 from tests.conftest import API_KEY, SELLER_TOKEN
