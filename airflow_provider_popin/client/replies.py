@@ -49,9 +49,10 @@ def parse_customer(payload: Mapping[str, object]) -> Customer | None:
     customer_id = payload.get("customer_id")
     if not is_customer_id(customer_id):
         return None
-    url = payload.get("url")
-    complete = is_join_url(url) and isinstance(payload.get("message"), str)
-    return Customer(customer_id=customer_id, url=url if is_join_url(url) else None, incomplete=not complete)
+    given = payload.get("url")
+    url = given if is_join_url(given) else None
+    complete = url is not None and isinstance(payload.get("message"), str)
+    return Customer(customer_id=customer_id, url=url, incomplete=not complete)
 
 
 def parse_scheduled_call(payload: Mapping[str, object]) -> ScheduledCall:

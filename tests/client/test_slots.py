@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import locale
 from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
 
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from airflow_provider_popin.client.errors import PopinInputError, PopinReplyError
-from airflow_provider_popin.client.models import Slot
+from airflow_provider_popin.client.models import Calendar, Slot
 from airflow_provider_popin.client.slots import (
     format_popin_time,
     is_popin_time,
     load_timezone,
+    log_skipped,
     parse_calendar,
     parse_popin_time,
     reply_matches_slot,
@@ -411,3 +413,15 @@ class TestCalendar:
         calendar = parse_calendar({"availability": entries, "timezone": zone})
         assert [slot.start for slot in calendar.slots] == sorted(kept)
         assert calendar.skipped == ()
+
+
+def test_of_many_slots_that_were_left_out_five_are_named() -> None:
+    told: list[str] = []
+
+    class Log:
+        def warning(self, event: str, *args: Any) -> None:
+            told.append(event % args)
+
+    skipped = tuple(f"slot {number}: time_malformed" for number in range(1, 8))
+    log_skipped(Log(), Calendar((), "Asia/Kolkata", None, skipped))
+    assert told == [f"7 slots in Popin's answer were left out, for example {'; '.join(skipped[:5])}"]

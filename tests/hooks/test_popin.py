@@ -20,8 +20,6 @@ from airflow_provider_popin.client.errors import (
     PopinInputError,
     PopinOutcomeUnknownError,
 )
-from airflow_provider_popin.client.models import Calendar
-from airflow_provider_popin.client.slots import log_skipped
 from airflow_provider_popin.get_provider_info import get_provider_info
 from airflow_provider_popin.hooks.connection import EXTRA_FIELDS
 from airflow_provider_popin.hooks.popin import PopinHook
@@ -374,18 +372,6 @@ async def test_extras_without_a_meaning_are_told_of_once(
     caplog.clear()
     await hook.get_async_config()
     assert "max_concurency" not in output(capfd, caplog)
-
-
-def test_of_many_slots_that_were_left_out_five_are_named() -> None:
-    told: list[str] = []
-
-    class Log:
-        def warning(self, event: str, *args: Any) -> None:
-            told.append(event % args)
-
-    skipped = tuple(f"slot {number}: time_malformed" for number in range(1, 8))
-    log_skipped(Log(), Calendar((), "Asia/Kolkata", None, skipped))
-    assert told == [f"7 slots in Popin's answer were left out, for example {'; '.join(skipped[:5])}"]
 
 
 def test_the_button_names_an_error_without_a_text(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -64,8 +65,13 @@ def test_bodies_differ() -> None:
 
 
 def test_whoever_stops_it_while_airflow_starts_leaves_nothing_running(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # Its process would have ended now; here the level is put back for the tests to come.
+    caplog.set_level(logging.INFO, logger="asyncio")
     # Programs in Airflow's place, which takes its time to make a database.
     for name, does in (("python", "exit 0"), ("airflow", "exec sleep 60")):
         (tmp_path / name).write_text(f"#!/bin/sh\n{does}\n", "utf-8")

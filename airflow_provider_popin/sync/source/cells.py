@@ -17,7 +17,7 @@ from numbers import Integral
 from uuid import UUID
 
 from airflow_provider_popin.client.errors import PopinInputError
-from airflow_provider_popin.client.scalars import is_missing, plain_text
+from airflow_provider_popin.client.scalars import is_customer_id, is_missing, plain_text
 from airflow_provider_popin.client.slots import load_timezone
 
 MAX_ID = 255
@@ -107,7 +107,7 @@ def clean_customer_id(value: object) -> str | None:
     if is_missing(value):
         return None
     text = value.strip() if isinstance(value, str) else ""
-    if not text or len(text) > MAX_ID or _UNUSABLE.search(text):
+    if not is_customer_id(text):
         raise PopinInputError("is not a customer_id", code="customer_id_invalid", field="customer_id")
     return text
 
