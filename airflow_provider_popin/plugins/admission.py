@@ -29,9 +29,11 @@ FRESH_SECONDS = 30.0
 STALE_SECONDS = 900.0
 MAX_REMEMBERED = 256
 GUESSES_PER_SECOND = 20
-_LOOKUP_SECONDS = 5.0
+# Longer than a slow database takes: whether Popin delivers again what was not taken, nobody knows.
+_LOOKUP_SECONDS = 15.0
 # With an older version of the connection at hand, nobody waits long for a newer one.
 _REFRESH_SECONDS = 1.0
+_UNREADABLE = "connections cannot be read from Airflow (its database or secrets backend does not answer)"
 
 
 class RefusedError(Exception):
@@ -39,7 +41,10 @@ class RefusedError(Exception):
 
 
 class BusyError(Exception):
-    """No answer can be given now: too many guesses, or connections cannot be read. The caller may return."""
+    """No answer can be given now: too many guesses, or connections cannot be read. The caller may return.
+
+    Its text says which of the two, for the log; nothing of the delivery is in it.
+    """
 
 
 @dataclass(slots=True)
@@ -114,7 +119,7 @@ class Doorkeeper:
         while self._guesses and self._guesses[0] <= now - 1.0:
             self._guesses.popleft()
         if len(self._guesses) >= GUESSES_PER_SECOND:
-            raise BusyError
+            raise BusyError(f"more than {GUESSES_PER_SECOND} unknown addresses or wrong keys in a second")
         self._guesses.append(now)
 
     async def _look_up(self, conn_id: str) -> WebhookConnection | None:
@@ -122,8 +127,10 @@ class Doorkeeper:
             return None
         reading = self._start_reading(conn_id)
         await asyncio.wait({reading}, timeout=_LOOKUP_SECONDS)
-        if not reading.done() or reading.exception() is not None:
-            raise BusyError
+        if not reading.done():
+            raise BusyError(f"a connection could not be read from Airflow within {_LOOKUP_SECONDS:g} s")
+        if reading.exception() is not None:
+            raise BusyError(_UNREADABLE)
         return reading.result()
 
     async def _refresh(self, conn_id: str, known: _Known) -> None:
@@ -132,7 +139,7 @@ class Doorkeeper:
         if reading.done() and reading.exception() is None:
             return
         if self._clock() - known.read_at > STALE_SECONDS:
-            raise BusyError
+            raise BusyError(_UNREADABLE)
         # Not at every delivery again.
         known.fresh_until = self._clock() + _REFRESH_SECONDS
 

@@ -19,6 +19,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import math
 import re
 import sys
 import threading
@@ -64,6 +65,7 @@ STORE_SECONDS = 20.0
 CLOSE_SECONDS = 10.0
 SWITCH_SECONDS = 0.0005
 RETRY_AFTER_SECONDS = 2
+COMPLAIN_SECONDS = 60.0
 # Popin's bodies take 0.1 ms, less than the way to another thread and back.
 PARSED_AT_ONCE_BYTES = 4096
 _KEY_HEADER = b"x-api-key"
@@ -157,10 +159,10 @@ class Receiver:
             connection = await parts.doorkeeper.admit(conn_id, _presented(request))
         except RefusedError:
             return await self._refuse(request, started)
-        except BusyError:
-            return _busy(close=not await self._discard(request))
+        except BusyError as error:
+            return await self._put_off(request, str(error))
         if self._under_way >= MAX_UNDER_WAY:
-            return _busy(close=not await self._discard(request))
+            return await self._put_off(request, f"{MAX_UNDER_WAY} deliveries are under way in this process")
         self._under_way += 1
         try:
             return await self._take(parts, connection, request)
@@ -173,6 +175,10 @@ class Receiver:
         complete = await self._discard(request)
         await asyncio.sleep(max(0.0, started + REFUSAL_SECONDS - time.monotonic()))
         return _problem(401, "not the key of this address", close=not complete)
+
+    async def _put_off(self, request: Request, why: str) -> Response:
+        self._complain(why, about=why)
+        return _busy(close=not await self._discard(request))
 
     async def _discard(self, request: Request) -> bool:
         """Let a body pass that nobody wants; False where the connection should be closed."""
@@ -201,23 +207,20 @@ class Receiver:
         except WebhookBodyError as error:
             return _problem(400, f"not a webhook of Popin's: {error.reason}")
         except (LedgerError, TimeoutError) as error:
-            self._complain(connection, str(error) or "its database did not answer in time")
+            why = str(error) or "the database did not answer in time"
+            where = f"connection {connection.conn_id}, its ledger connection {connection.ledger_conn_id}"
+            self._complain(f"{where}: {why}", about=connection.conn_id)
             return _busy()
         if parts.background is not None and connection.ledger_conn_id is not None:
             parts.background.wake(connection.ledger_conn_id)
         return JSONResponse({"received": True, "duplicate": receipt.duplicate})
 
-    def _complain(self, connection: WebhookConnection, why: str) -> None:
-        """Log it, at most once a minute for each connection: there may be hundreds of deliveries a second."""
+    def _complain(self, why: str, *, about: str) -> None:
+        """Log it, once a minute for what it is about: there may be hundreds of deliveries a second."""
         now = time.monotonic()
-        if now >= self._complained.get(connection.conn_id, 0.0):
-            self._complained[connection.conn_id] = now + 60.0
-            log.error(
-                "Webhooks of connection %s are answered with 503; its ledger connection %s: %s",
-                connection.conn_id,
-                connection.ledger_conn_id,
-                why,
-            )
+        if now - self._complained.get(about, -math.inf) >= COMPLAIN_SECONDS:
+            self._complained[about] = now
+            log.error("Webhooks are answered with 503: %s", why)
 
 
 def make_app() -> FastAPI:

@@ -262,11 +262,16 @@ class TestLimits:
         stranger = HEAD.replace(KEY.encode(), b"wrong")
         assert status_of(exchange(url, stranger + b"Content-Length: 99999999\r\n\r\n")) == 401
 
-    def test_too_many_at_once(self, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_too_many_at_once(
+        self, url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
         monkeypatch.setattr(receiver, "MAX_UNDER_WAY", 0)
-        answer = deliver(url, missed_call())
-        assert answer.status_code == 503
-        assert int(answer.headers["Retry-After"]) > 0
+        for number in range(2):
+            answer = deliver(url, missed_call(number))
+            assert answer.status_code == 503
+            assert int(answer.headers["Retry-After"]) > 0
+        told = [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
+        assert told == ["Webhooks are answered with 503: 0 deliveries are under way in this process"]
 
     def test_each_delivery_makes_room_for_the_next(self, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(receiver, "MAX_UNDER_WAY", 1)
