@@ -107,8 +107,8 @@ class PopinLeadSyncOperator(LineageMethods, BaseOperator):
     :param drop_phone_extension: drop extensions instead of rejecting the number.
     :param max_concurrency: requests under way at once, 1 to 10,000; None takes the connection's.
     :param requests_per_second: client-side limit, 0.001 to 1e9, or 0 for none; None takes the connection's.
-    :param limit: send at most so many leads in each try, the first in source order; one that then finds no
-        slot counts too. Templated.
+    :param limit: send at most so many leads in each try, the first in source order. A lead that was captured
+        before and could have no slot now does not count. Templated.
     :param dry_run: validate, plan and report; send nothing and keep nothing. Templated: true, yes, 1, false,
         no, 0 in any case; anything else is an error.
     :param carry_over: also book leads that were captured by an earlier run and are absent from this read.

@@ -277,7 +277,7 @@ def booking_job(record: Record, slot: Slot, timezone: str, *, resend: bool = Fal
     """
     if record.customer_id is None:
         raise ValueError("a lead without a customer cannot be booked")
-    wish = BookingWish.from_json(record.wish) if record.wish else BookingWish()
+    wish = BookingWish.from_json(record.wish)
     return BookingJob(
         record=record.id,
         lead_id=record.lead_id,

@@ -7,13 +7,13 @@ from datetime import UTC, datetime
 
 from airflow_provider_popin.client.client import PopinClient
 from airflow_provider_popin.client.config import ClientConfig
-from airflow_provider_popin.client.models import Slot
+from airflow_provider_popin.client.models import Calendar
 from airflow_provider_popin.sync.admission import Action, Decision, ResultSet, Situation
 from airflow_provider_popin.sync.intake import Admission, Admitted, Limit, Row, waiting_for
 from airflow_provider_popin.sync.ledger import leases, ledger_queries
 from airflow_provider_popin.sync.ledger.ledger import Ledger
 from airflow_provider_popin.sync.planning import planner
-from airflow_provider_popin.sync.planning.planner import Waiting
+from airflow_provider_popin.sync.planning.planner import Openings, Waiting
 from airflow_provider_popin.sync.progress import Progress
 from airflow_provider_popin.sync.reading import SourceReader, row_reader
 from airflow_provider_popin.sync.report import Report
@@ -46,16 +46,14 @@ def dry_run(
     """
     with PopinClient(config) as client:
         calendar = client.get_slots()
-    preview = _Preview(settings, config, ledger, run)
+    preview = _Preview(settings, config, ledger, run, calendar)
     if watermark is not None and ledger is not None:
         with ledger.read() as connection:
             account = config.account_key
             watermark.open(connection, account=account, source=settings.source, run=run, write=False)
     SourceReader(row_reader(settings, config), spool, Progress(), watermark).read(rows, preview.take)
     if settings.books:
-        earliest = datetime.now(UTC) + settings.min_notice
-        slots = [slot for slot in calendar.slots if slot.start >= earliest]
-        spool.decide(preview.planned(slots, calendar.timezone))
+        spool.decide(preview.planned())
     else:
         spool.decide((number, ResultSet.PLANNED, None, None) for number in preview.to_capture)
     report.shared_phones = spool.shared_phones()
@@ -79,15 +77,27 @@ class _Preview:
     """Collects what would be sent. The planner's key of a lead is its row number."""
 
     def __init__(
-        self, settings: SyncSettings, config: ClientConfig, ledger: Ledger | None, run: RunIdentity
+        self,
+        settings: SyncSettings,
+        config: ClientConfig,
+        ledger: Ledger | None,
+        run: RunIdentity,
+        calendar: Calendar,
     ) -> None:
         self._ledger = ledger
-        self._calls_per_slot = settings.calls_per_slot
-        self._account = config.account_key
+        earliest = datetime.now(UTC) + settings.min_notice
+        self._slots = [slot for slot in calendar.slots if slot.start >= earliest]
+        self._seats = [settings.calls_per_slot] * len(self._slots)
+        self._timezone = calendar.timezone
         live: frozenset[str] = frozenset()
         if ledger is not None:
+            starts = [int(slot.start.timestamp()) for slot in self._slots]
             with ledger.read() as connection:
                 live = leases.live_owners(connection)
+                self._seats = ledger_queries.free_seats(
+                    connection, config.account_key, starts, settings.calls_per_slot
+                )
+        openings = Openings(self._slots, self._seats, seller_timezone=calendar.timezone)
         self.situation = Situation(
             dag_run=run.dag_run,
             books=settings.books,
@@ -98,10 +108,10 @@ class _Preview:
         )
         self._admission = Admission(
             ledger=None,
-            account=self._account,
+            account=config.account_key,
             source=settings.source,
             situation=self.situation,
-            limit=Limit(settings.limit),
+            limit=Limit(settings.limit, openings if settings.books else None),
         )
         self._waiting: list[Waiting] = []
         self._resent: list[tuple[int, ResultSet, str | None, str | None]] = []
@@ -130,23 +140,11 @@ class _Preview:
             self.to_capture.append(number)
             self._waiting.append(waiting_for(number, one.row.lead_id, one.row.wish))
 
-    def planned(
-        self, slots: Sequence[Slot], timezone: str
-    ) -> Iterable[tuple[int, ResultSet, str | None, str | None]]:
-        """Where those who would be sent end.
-
-        :param slots: that may be booked
-        :param timezone: the seller's
-        """
-        seats = [self._calls_per_slot] * len(slots)
-        if self._ledger is not None:
-            starts = [int(slot.start.timestamp()) for slot in slots]
-            with self._ledger.read() as connection:
-                taken = ledger_queries.seats_taken(connection, self._account, starts)
-            seats = [max(0, self._calls_per_slot - len(taken.get(start, ()))) for start in starts]
-        plan = planner.plan(self._waiting, slots, seats, seller_timezone=timezone)
+    def planned(self) -> Iterable[tuple[int, ResultSet, str | None, str | None]]:
+        """Where those who would be sent end."""
+        plan = planner.plan(self._waiting, self._slots, self._seats, seller_timezone=self._timezone)
         yield from self._resent
         for number, index in plan.assigned.items():
-            yield number, ResultSet.PLANNED, None, slots[index].time
+            yield number, ResultSet.PLANNED, None, self._slots[index].time
         for number, reason in plan.unassigned.items():
             yield number, ResultSet.UNASSIGNED, reason, None

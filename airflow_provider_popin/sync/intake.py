@@ -23,7 +23,7 @@ from airflow_provider_popin.sync.ledger.events import (
     Settled,
 )
 from airflow_provider_popin.sync.ledger.ledger import Ledger
-from airflow_provider_popin.sync.planning.planner import Waiting
+from airflow_provider_popin.sync.planning.planner import Openings, Waiting
 from airflow_provider_popin.sync.source.booking_wish import BookingWish
 from airflow_provider_popin.sync.source.rows import BadRow, LeadRow
 
@@ -45,16 +45,31 @@ class Admitted:
 
 @dataclass(slots=True)
 class Limit:
-    """``limit=N``: how many leads may still be sent."""
+    """``limit=N``: how many leads may still be sent.
+
+    :param left: None for any number
+    :param openings: what a lead that only waits for its booking must find; None where nothing is booked
+    """
 
     left: int | None
+    openings: Openings | None = None
 
-    def take(self) -> bool:
-        """Whether one more may be sent."""
+    def hold_back(self, wish: BookingWish | None) -> Decision | None:
+        """Where a lead ends that is not sent in this run; None if it may be, and has taken a place.
+
+        A booking that could have no seat takes no place: it would take it in each run, until nobody else is
+        ever sent.
+
+        :param wish: of a lead that only waits for its booking
+        """
         if self.left is None:
-            return True
+            return None
+        if wish is not None and self.openings is not None:
+            reason = self.openings.why_none(wish.window())
+            if reason is not None:
+                return Decision(Action.NOTHING, ResultSet.UNASSIGNED, reason)
         self.left -= 1
-        return self.left >= 0
+        return None if self.left >= 0 else Decision(Action.NOTHING, ResultSet.PENDING, "limit")
 
 
 class Admission:
@@ -64,6 +79,7 @@ class Admission:
     :param account: the account's name in the ledger
     :param source: the source's name
     :param situation: what is the same for all rows
+    :param limit: shared with whoever else sends leads of this run
     """
 
     def __init__(
@@ -150,8 +166,9 @@ class Admission:
     def _decided(self, row: Row, family: list[Record], holders: dict[str, tuple[str, str]]) -> Admitted:
         record = next((known for known in family if known.generation == (row.generation or 1)), None)
         decision = decide(self._without_foreign_customer(row, record, holders), family, self._situation)
-        if decision.action in (Action.CAPTURE, Action.BOOK, Action.RESEND) and not self._limit.take():
-            decision = Decision(Action.NOTHING, ResultSet.PENDING, "limit")
+        if decision.action in (Action.CAPTURE, Action.BOOK, Action.RESEND):
+            only_booked = row.wish if decision.action is Action.BOOK and isinstance(row, LeadRow) else None
+            decision = self._limit.hold_back(only_booked) or decision
         admitted = Admitted(row, decision, record)
         if record is None and _is_stored(admitted):
             family.append(

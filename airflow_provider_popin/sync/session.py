@@ -35,6 +35,7 @@ from airflow_provider_popin.sync.ledger import guards, leases, ledger_queries, r
 from airflow_provider_popin.sync.ledger.events import Claimed, Record
 from airflow_provider_popin.sync.ledger.ledger import Ledger
 from airflow_provider_popin.sync.ledger.writer import Writer
+from airflow_provider_popin.sync.planning.planner import Openings
 from airflow_provider_popin.sync.progress import Progress
 from airflow_provider_popin.sync.settings import Prior, RunIdentity, SyncSettings
 from airflow_provider_popin.sync.source.booking_wish import BookingWish
@@ -127,6 +128,8 @@ class Session:
         await self._take_evidence()
         self._heartbeat = asyncio.create_task(self._renew())
         await self._slots_read
+        if self._settings.books and self._settings.limit is not None:
+            self._limit.openings = await self._writer.call(self._openings)
         self._start_capturing()
         return self._situation
 
@@ -205,12 +208,12 @@ class Session:
 
         :return: how many were claimed
         """
-        records = [record for record in records if self._limit.take()]
+        wishes = {record.id: BookingWish.from_json(record.wish) for record in records}
+        records = [record for record in records if self._limit.hold_back(wishes[record.id]) is None]
         accepted = await self._writer.call(partial(self._claim, records=records))
         claimed = [record for record, ok in zip(records, accepted, strict=True) if ok]
         for record in claimed:
-            wish = BookingWish.from_json(record.wish) if record.wish else BookingWish()
-            self._desk.waiting.append(waiting_for(record.id, record.lead_id, wish))
+            self._desk.waiting.append(waiting_for(record.id, record.lead_id, wishes[record.id]))
         return len(claimed)
 
     async def book(self) -> None:
@@ -280,6 +283,12 @@ class Session:
         while take is not None and not self._switch.hurry:
             if not await self._writer.call(lambda connection: take(connection, self._ledger)):
                 return
+
+    def _openings(self, connection: Connection) -> Openings:
+        slots, calendar = self._keeper.bookable(), self._keeper.calendar
+        starts = [int(slot.start.timestamp()) for slot in slots]
+        seats = ledger_queries.free_seats(connection, self._account, starts, self._settings.calls_per_slot)
+        return Openings(slots, seats, seller_timezone=calendar.timezone if calendar is not None else "UTC")
 
     def _claim(self, connection: Connection, records: Sequence[Record]) -> list[bool]:
         live = leases.live_owners(connection)

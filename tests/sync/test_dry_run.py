@@ -94,6 +94,16 @@ class TestWithoutALedger:
             ("pending", "limit"),
         ]
 
+    def test_who_could_have_no_slot_does_not_count(self, config: ClientConfig) -> None:
+        hopeless = lead_row(1, customer_id="C1", earliest="2199-01-01T10:00:00+05:30")
+        rows = [hopeless, lead_row(2, customer_id="C2"), lead_row(3, customer_id="C3")]
+        lines, _ = dry_run(rows, config, limit=1)
+        assert ends(lines) == {
+            "L001": ("unassigned", "no_slot_in_window"),
+            "L002": ("planned", None),
+            "L003": ("pending", "limit"),
+        }
+
     def test_captures_alone_need_no_slot(self, config: ClientConfig, sandbox: SandboxServer) -> None:
         sandbox.reset(slots=[])
         rows = [lead_row(1, customer_id=None), lead_row(2, customer_id="C1")]

@@ -110,6 +110,54 @@ def test_a_limit_takes_the_first_leads_that_would_be_sent(make_world: MakeWorld)
     check_invariants(world)
 
 
+@fixtures.on_each_database
+def test_leads_that_could_have_no_slot_are_never_in_the_way_of_others(make_world: MakeWorld) -> None:
+    """Captured once, each of them would take one of two places in every run."""
+    never = {"earliest": "2199-01-01T10:00:00+05:30"}
+    world = make_world(0)
+    world.rows = [*lead_rows(2, **never), lead_row(3), lead_row(4), lead_row(5)]
+
+    runs = [world.run(f"dag/{number}/sync", limit=2) for number in range(3)]
+
+    assert [list(run.results.values()) for run in runs] == [
+        ["unassigned", "unassigned", "pending", "pending", "pending"],
+        ["unassigned", "unassigned", "booked", "booked", "pending"],
+        ["unassigned", "unassigned", "skipped", "skipped", "booked"],
+    ]
+    assert [run.reasons["L002"] for run in runs] == ["no_slot_in_window"] * 3
+    check_invariants(world)
+
+
+def test_a_limit_counts_no_absent_lead_that_could_have_no_slot(make_world: MakeWorld) -> None:
+    world = make_world(0)
+    world.rows = [lead_row(1, earliest="2199-01-01T10:00:00+05:30"), *lead_rows(4)[1:]]
+    world.run("dag/0/sync", steps=("capture",))
+    world.rows = [lead_row(5)]
+
+    run = world.run("dag/1/sync", carry_over=True, limit=3)
+
+    assert run.report is not None
+    assert (run.report.unfinished_absent, run.report.carried_over) == (4, 2)
+    assert {booking["lead"] for booking in world.sandbox.bookings()} == {"L002#1", "L003#1", "L005#1"}
+    check_invariants(world)
+
+
+def test_a_limit_counts_no_lead_whose_slots_are_full(make_world: MakeWorld) -> None:
+    world = make_world(4)
+    world.sandbox.reset(slots=["Mon, 03 Jan 2028 10:00 AM"], seats_per_slot=2)
+    world.run("dag/0/sync", steps=("capture",), limit=3)
+
+    runs = [world.run(f"dag/{number}/sync", limit=1) for number in (1, 2)]
+
+    assert [list(run.results.values()) for run in runs] == [
+        ["booked", "pending", "pending", "pending"],
+        ["skipped", "unassigned", "unassigned", "unassigned"],
+    ]
+    assert {runs[1].reasons[lead] for lead in ("L002", "L003", "L004")} == {"slots_full"}
+    assert world.sandbox.stats()["requests"]["capture"] == 4  # the last lead had the only place
+    check_invariants(world)
+
+
 def test_a_limit_of_none_at_all_sends_nothing(make_world: MakeWorld) -> None:
     world = make_world(3)
 

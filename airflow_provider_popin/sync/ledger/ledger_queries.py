@@ -93,6 +93,16 @@ def seats_taken(connection: Connection, account: str, starts: Sequence[int]) -> 
     return taken
 
 
+def free_seats(connection: Connection, account: str, starts: Sequence[int], calls_per_slot: int) -> list[int]:
+    """How many seats are free, slot by slot.
+
+    :param starts: slots, epoch seconds UTC
+    :param calls_per_slot: seats of one slot; bookings beyond our own numbering take seats as well
+    """
+    taken = seats_taken(connection, account, starts)
+    return [max(0, calls_per_slot - len(taken.get(start, ()))) for start in starts]
+
+
 def endings(connection: Connection, ids: Sequence[int]) -> dict[int, Ending]:
     """Where leads ended, by id.
 

@@ -91,6 +91,32 @@ def plan(
     return Plan(assigned, unassigned)
 
 
+class Openings:
+    """Tells whether a lead could have a seat if it were the only one.
+
+    :param slots: ascending by start, none twice
+    :param seats: free seats per slot
+    :param seller_timezone: IANA name of the calendar's timezone
+    """
+
+    def __init__(self, slots: Sequence[Slot], seats: Sequence[int], *, seller_timezone: str) -> None:
+        self._masks = WindowMasks([slot.start for slot in slots], seller_timezone)
+        self._open = sum(1 << index for index, free in enumerate(seats) if free)
+        self._any = bool(slots)
+
+    def why_none(self, window: SlotWindow) -> str | None:
+        """The reason that a plan would give for not assigning the lead; None where there is a seat.
+
+        :param window: the lead's
+        """
+        if not self._any:
+            return NO_SLOTS_OPEN
+        allowed = self._masks.mask(window)
+        if not allowed:
+            return NO_SLOT_IN_WINDOW
+        return None if allowed & self._open else SLOTS_FULL
+
+
 class _Groups:
     """The group of a window, worked out once per window value.
 

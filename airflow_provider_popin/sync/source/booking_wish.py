@@ -61,13 +61,13 @@ class BookingWish:
         return json.dumps(values, separators=(",", ":")) if values else "{}"
 
     @staticmethod
-    def from_json(text: str) -> BookingWish:
+    def from_json(text: str | None) -> BookingWish:
         """The wish that :meth:`to_json` wrote. Equal texts share one object, as far as memory permits.
 
-        :param text: a JSON object
+        :param text: a JSON object; None of a lead that wishes nothing
         :raises ValueError: the text is not what :meth:`to_json` writes
         """
-        return _shared_wish(text)
+        return _shared_wish("{}" if text is None else text)
 
 
 @lru_cache(maxsize=_SHARED)

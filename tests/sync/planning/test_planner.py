@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from airflow_provider_popin.client.models import Slot
 from airflow_provider_popin.client.windows import SlotWindow
-from airflow_provider_popin.sync.planning.planner import Plan, Waiting, plan
+from airflow_provider_popin.sync.planning.planner import Openings, Plan, Waiting, plan
 
 SELLER = "Asia/Kolkata"
 MIDNIGHT = datetime(2025, 9, 24, 18, 30, tzinfo=UTC)  # Thursday 00:00 in Kolkata
@@ -137,6 +137,16 @@ class TestAgainstMaximumMatching:
             for index in range(result.assigned[lead.key]):
                 assert maximum(kept, slots, seats, {**fixed, lead.key: index}) < len(kept)
             fixed[lead.key] = result.assigned[lead.key]
+
+    @given(problems())
+    def test_a_lead_alone_has_an_opening_where_a_plan_would_seat_it(
+        self, problem: tuple[list[Waiting], list[Slot], list[int]]
+    ) -> None:
+        waiting, slots, seats = problem
+        openings = Openings(slots, seats, seller_timezone=SELLER)
+        for lead in waiting:
+            alone = make_plan([lead], slots, seats)
+            assert openings.why_none(lead.window) == alone.unassigned.get(lead.key)
 
     @given(problems(), st.randoms(use_true_random=False))
     def test_the_order_of_the_input_does_not_matter(
