@@ -43,6 +43,8 @@ _SLOT_KEYS: Final = frozenset({"time", "start", "timezone"})
 class PopinSlotAvailabilitySensor(BaseSensorOperator):
     """Wait until enough slots are free, and return them, soonest first.
 
+    It times out when ``timeout`` is over, or when ``latest`` has come: from then on waiting is of no use.
+
     Returns ``[{"time": "Thu, 25 Sep 2025 03:15 PM", "start": ISO 8601 in UTC, "timezone": IANA name}, ...]``;
     ``time`` is what ``PopinScheduleOperator`` takes. A free slot is no reservation: it may be gone when it is
     booked.
@@ -122,6 +124,7 @@ class PopinSlotAvailabilitySensor(BaseSensorOperator):
         # first look too, so that they mean the same in every mode.
         try:
             window, least, most = self._window(), *self._limits()
+            self._end_if_too_late(window.latest)
             with self.hook as hook:
                 calendar = hook.get_slots()
         except PopinError as error:
@@ -142,6 +145,7 @@ class PopinSlotAvailabilitySensor(BaseSensorOperator):
         if isinstance(event, Mapping) and status == "success":
             return _slots_of(event)
         if status == "timeout":
+            self._end_if_too_late(optional_instant(self.latest, "latest"))
             raise AirflowSensorTimeout(
                 f"Sensor has timed out; fewer slots than asked for in {self.timeout} s"
             )
@@ -158,12 +162,21 @@ class PopinSlotAvailabilitySensor(BaseSensorOperator):
             raise AirflowFailException(reason)
         raise PopinError(reason)
 
+    def _end_if_too_late(self, latest: datetime | None) -> None:
+        if latest is not None and latest <= datetime.now(UTC):
+            raise AirflowSensorTimeout(
+                f"Sensor has timed out; latest has passed ({latest.isoformat()}): no slot before it can come"
+            )
+
     def _defer(self, window: SlotWindow, min_slots: int, max_slots: int) -> None:
         timeout = timedelta(seconds=min(_LONGEST_WAIT_SECONDS, self.timeout))
+        deadline = datetime.now(UTC) + timeout
+        if window.latest is not None:
+            deadline = min(deadline, window.latest)
         self.defer(
             trigger=PopinSlotAvailabilityTrigger(
                 popin_conn_id=self.popin_conn_id,
-                deadline=(datetime.now(UTC) + timeout).isoformat(),
+                deadline=deadline.isoformat(),
                 poke_interval=self.poke_interval,
                 min_slots=min_slots,
                 max_slots=max_slots,

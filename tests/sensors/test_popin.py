@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowSkipException, TaskDeferred
+from airflow.providers.common.compat.sdk import AirflowSensorTimeout, AirflowSkipException, TaskDeferred
 
 from airflow_provider_popin.client.errors import PopinError, PopinInputError
 from airflow_provider_popin.hooks.popin import PopinHook
@@ -79,6 +79,25 @@ def test_in_reschedule_mode_the_worker_is_given_back(
 
     assert states(run) == {"wait": "success"}
     assert xcom(run, "wait") == all_slots()[:1]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_it_does_not_wait_for_what_is_over(
+    run_dag: Callable[..., Any],
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    mode: str,
+) -> None:
+    """As of a backfill: it would keep its place until ``timeout``, a week by default."""
+    over = {"latest": "{{ '2026-01-01T10:00:00+05:30' }}", "timeout": 86_400}
+    with make_dag(f"sensor_over_{mode}") as dag:
+        sensor(mode, retries=3, **over)
+        sensor(mode, task_id="soft", soft_fail=True, **over)
+    run = run_dag(dag)
+
+    assert states(run) == {"wait": "failed", "soft": "skipped"}
+    assert tries(run) == {"wait": 1, "soft": 1}
+    assert "latest has passed (2026-01-01T10:00:00+05:30)" in output(capfd, caplog)
 
 
 @pytest.mark.parametrize("mode", ["poke", "deferrable"])
@@ -278,6 +297,20 @@ def test_it_defers_with_plain_json_and_an_absolute_deadline(sandbox: SandboxServ
     assert deferred.timeout is not None
     # Airflow's own limit comes later, for a triggerer that is dead.
     assert deferred.timeout > timedelta(hours=1)
+
+
+def test_it_defers_no_longer_than_until_it_is_too_late(sandbox: SandboxServer) -> None:
+    latest = datetime.now(UTC) + timedelta(hours=1)
+    for timeout, is_sooner in ((86_400, False), (60, True)):
+        _, kwargs = deferral(latest=latest, timeout=timeout).trigger.serialize()
+        assert (datetime.fromisoformat(kwargs["deadline"]) < latest) == is_sooner
+        assert (kwargs["deadline"] == latest.isoformat()) != is_sooner
+
+
+def test_a_timeout_tells_what_is_over() -> None:
+    waiting = sensor("deferrable", latest="2026-01-01T10:00:00Z")
+    with pytest.raises(AirflowSensorTimeout, match="latest has passed"):
+        waiting.execute_complete({}, {"status": "timeout"})
 
 
 def test_a_timeout_beyond_all_dates_is_a_long_one(sandbox: SandboxServer) -> None:
