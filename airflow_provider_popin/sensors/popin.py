@@ -66,7 +66,8 @@ class PopinSlotAvailabilitySensor(BaseSensorOperator):
         ``max_failures``.
     :param max_failures: deferrable only: failed looks in a row after which the task fails with the cause.
         With 0, or with ``silent_fail``, it never gives up before ``timeout``.
-    :raises PopinInputError: when the Dag is parsed: ``max_failures`` is no whole number from 0.
+    :raises PopinInputError: when the Dag is parsed: ``max_failures`` is no whole number from 0, or
+        ``deferrable`` neither True nor False.
     """
 
     template_fields: Sequence[str] = (
@@ -99,6 +100,9 @@ class PopinSlotAvailabilitySensor(BaseSensorOperator):
         if type(max_failures) is not int or max_failures < 0:
             # The trigger would count to it and never be there.
             raise argument_error("max_failures", "must be a whole number from 0")
+        if type(deferrable) is not bool:
+            # The text "False" would count as true.
+            raise argument_error("deferrable", "must be True or False")
         self.popin_conn_id = popin_conn_id
         self.min_slots = min_slots
         self.earliest = earliest

@@ -253,6 +253,12 @@ def test_a_count_of_failures_that_would_never_be_reached_is_refused_when_the_dag
         sensor("deferrable", max_failures=value)
 
 
+@pytest.mark.parametrize("value", ["False", "", 0, None])
+def test_deferrable_is_no_text_that_would_count_as_true(value: Any) -> None:
+    with pytest.raises(PopinInputError, match="deferrable: must be True or False"):
+        PopinSlotAvailabilitySensor(task_id="wait", deferrable=value)
+
+
 def test_all_that_the_documentation_does_not_exclude_is_templated() -> None:
     import inspect
 
