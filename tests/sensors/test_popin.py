@@ -26,7 +26,7 @@ MODES = ["poke", "reschedule", "deferrable"]
 
 
 def sensor(mode: str, **arguments: Any) -> PopinSlotAvailabilitySensor:
-    given: dict[str, Any] = {"task_id": "wait", "poke_interval": 0.1, "timeout": 20} | arguments
+    given: dict[str, Any] = {"task_id": "wait", "poke_interval": 0.1, "timeout": 600} | arguments
     if mode == "deferrable":
         return PopinSlotAvailabilitySensor(deferrable=True, **given)
     return PopinSlotAvailabilitySensor(mode=mode, **given)
