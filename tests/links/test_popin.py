@@ -9,10 +9,10 @@ import pytest
 from airflow.providers.common.compat.sdk import XCom
 
 from airflow_provider_popin.get_provider_info import get_provider_info
-from airflow_provider_popin.links.popin import PopinJoinCallLink, is_web_url
+from airflow_provider_popin.links.popin import JOIN_URL_KEY, PopinJoinCallLink, is_web_url
 from airflow_provider_popin.operators.popin import PopinCaptureOperator, PopinScheduleOperator
-from tests.airflow_runs import IS_AIRFLOW_3, states
-from tests.operators.support import ASHA, BENO, make_dag
+from tests.airflow_runs import IS_AIRFLOW_3, states, xcom
+from tests.operators.support import ASHA, BENO, make_dag, output
 
 if TYPE_CHECKING:
     from airflow_provider_popin.sandbox.server import SandboxServer
@@ -65,6 +65,30 @@ def test_there_is_no_link_where_nothing_was_captured(
 
     assert states(run) == {"plain": "failed"}
     assert not link_of(dag, run, "plain")
+
+
+def test_a_link_that_is_not_there_is_no_error_in_the_log(
+    run_dag: Callable[..., Any],
+    sandbox: SandboxServer,
+    popin_connection: str,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Airflow 3 asks for it when a task ends, and says "XCom not found" where nothing was pushed."""
+    with make_dag("link_asked") as dag:
+        capture: Any = PopinCaptureOperator(task_id="capture", **ASHA)
+        PopinCaptureOperator(task_id="refused", **{**ASHA, "mobile": "call me"})
+        PopinScheduleOperator(
+            task_id="book",
+            customer_id=capture.output["customer_id"],
+            time=free_slot(popin_connection),
+        )
+    run = run_dag(dag)
+
+    assert states(run) == {"capture": "success", "refused": "failed", "book": "success"}
+    assert "XCom not found" not in output(capfd, caplog)
+    for task_id in ("refused", "book"):
+        assert xcom(run, task_id, key=JOIN_URL_KEY) == ""
 
 
 @pytest.mark.parametrize(("native", "linked"), [(False, True), ("false", True), (True, False), (None, False)])
