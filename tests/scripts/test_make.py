@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import venv
 from pathlib import Path
 
 import pytest
+
+from tests.scheduler import test_up
 
 ROOT = Path(__file__).parents[2]
 SHOW = "include Makefile\nshow: ; @env\n"
@@ -42,6 +45,15 @@ def test_no_proxy_is_asked_for_this_machine(given: dict[str, str], expected: str
 @pytest.mark.parametrize(("given", "kept"), [("C", False), ("POSIX", False), ("C.UTF-8", True)])
 def test_ascii_is_not_all_that_python_can_read(given: str, *, kept: bool) -> None:
     assert ("LC_ALL" in environment(LC_ALL=given)) == kept
+
+
+def test_whole_airflows_are_waited_for_longer_than_pytest_waits_for_a_hanging_test() -> None:
+    """What pytest ends does not say what it waited for, and leaves an Airflow running."""
+    command = ["make", "--no-print-directory", "--dry-run", "test-scheduler", "PYTHON_FOR_2=python"]
+    shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    timeouts = re.findall(r"-m pytest -m scheduler --override-ini=faulthandler_timeout=(\d+) ", shown)
+    assert len(timeouts) == 2  # on both Airflows
+    assert min(map(int, timeouts)) > test_up.START_SECONDS + 3 * test_up.MOVE_SECONDS
 
 
 def test_environment_without_pip_is_made_anew(tmp_path: Path) -> None:
