@@ -11,7 +11,6 @@ from urllib.parse import urlencode
 
 import pytest
 from airflow.providers.common.compat.sdk import Connection
-from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS, AIRFLOW_V_3_2_PLUS
 
 from airflow_provider_popin.client.config import ClientConfig
 from airflow_provider_popin.client.errors import PopinConfigError
@@ -19,6 +18,7 @@ from airflow_provider_popin.get_provider_info import get_provider_info
 from airflow_provider_popin.hooks.connection import EXTRA_FIELDS, PopinConnection, read_connection
 from airflow_provider_popin.hooks.popin import PopinHook
 from tests.conftest import API_KEY, SELLER_TOKEN
+from tests.hooks.extras import extra_is_handed_on
 
 _LOGIN = {"conn_type": "popin", "login": SELLER_TOKEN, "password": API_KEY}
 _AUTH = f"{SELLER_TOKEN}:{API_KEY}"
@@ -160,12 +160,6 @@ def test_white_space_around_token_and_key_is_dropped(read: Any) -> None:
     config = read({"login": f" {SELLER_TOKEN}\n", "password": f"\t{API_KEY} "}).config
 
     assert (config.seller_token, config.api_key) == (SELLER_TOKEN, API_KEY)
-
-
-extra_is_handed_on = pytest.mark.skipif(
-    AIRFLOW_V_3_0_PLUS and not AIRFLOW_V_3_2_PLUS,
-    reason="Airflow 3.0 and 3.1 say that a connection with such an extra is not defined",
-)
 
 
 @pytest.mark.parametrize(

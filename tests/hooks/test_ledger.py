@@ -16,6 +16,7 @@ from airflow_provider_popin.client.errors import PopinConfigError
 from airflow_provider_popin.hooks import ledger
 from airflow_provider_popin.hooks.ledger import open_ledger, sql_engine
 from airflow_provider_popin.sync.errors import LedgerError
+from tests.hooks.extras import extra_is_handed_on
 from tests.waiting import PATIENCE_SECONDS
 
 
@@ -81,9 +82,9 @@ def test_a_connection_that_is_no_database_is_refused(
     ("conn_type", "extra"),
     [
         ("sqlite", {"timeout": "soon"}),
-        ("sqlite", ["timeout"]),
+        pytest.param("sqlite", ["timeout"], marks=extra_is_handed_on),
         ("postgres", {"sqlalchemy_scheme": "oracle"}),
-        ("postgres", ["sslmode"]),
+        pytest.param("postgres", ["sslmode"], marks=extra_is_handed_on),
     ],
 )
 def test_extras_that_cannot_be_used_are_named(

@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowSensorTimeout, AirflowSkipException, TaskDeferred
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS, AIRFLOW_V_3_1_PLUS
 
 from airflow_provider_popin.client.errors import PopinError, PopinInputError
 from airflow_provider_popin.hooks.popin import PopinHook
@@ -69,6 +70,10 @@ def test_it_waits_until_there_are_enough_and_returns_the_same_in_every_mode(
     assert len(sandbox.requests(endpoint="slots")) == 5
 
 
+@pytest.mark.skipif(
+    AIRFLOW_V_3_0_PLUS and not AIRFLOW_V_3_1_PLUS,
+    reason="in Airflow 3.0's dag.test() the time of the first look is text, and the sensor cannot use it",
+)
 def test_in_reschedule_mode_the_worker_is_given_back(
     run_dag: Callable[..., Any], sandbox: SandboxServer
 ) -> None:
