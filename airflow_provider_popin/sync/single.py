@@ -122,7 +122,9 @@ class _Booker:
     def book(self, prior: Prior) -> ScheduledCall:
         self._wait_for_permit()
         with self._ledger.write() as connection:
-            job = self._prepare(connection, prior)
+            self._begin(connection, prior)
+        with self._ledger.write() as connection:
+            job = self._prepare(connection)
         if job is None:
             return ScheduledCall(time=None, timezone=self._booking.timezone, incomplete=False)
         try:
@@ -135,9 +137,8 @@ class _Booker:
             raise self._booked_for_another_time()
         return outcome.value
 
-    def _prepare(self, connection: Connection, prior: Prior) -> BookingJob | None:
-        """Everything up to the intent: guards, identity, claim and seat. None: booked already."""
-        self._begin(connection, prior)
+    def _prepare(self, connection: Connection) -> BookingJob | None:
+        """Everything up to the intent: identity, claim and seat. None: booked already."""
         self._refuse_foreign_customer(connection)
         family = self._known(connection)
         start = int(self._booking.slot.start.timestamp())
@@ -162,7 +163,10 @@ class _Booker:
         return self._job(record)
 
     def _begin(self, connection: Connection, prior: Prior) -> None:
-        """What every run does first: the source is registered, and what others left behind is cleared."""
+        """What every run does first: the source is registered, and what others left behind is cleared.
+
+        To be committed before anything is refused: a doubt that was found here is one for a person to end.
+        """
         guards.guard_source(
             connection,
             self._ledger,

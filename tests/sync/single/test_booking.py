@@ -58,7 +58,7 @@ class TestBooked:
     def test_the_same_again_sends_nothing(self, book: Book, sandbox: SandboxServer) -> None:
         book()
         again = book()
-        assert (again.time, again.timezone) == (None, "Asia/Kolkata")
+        assert (again.time, again.timezone, again.incomplete) == (None, "Asia/Kolkata", False)
         assert schedules(sandbox) == 1
 
     def test_another_time_is_refused(

@@ -5,19 +5,21 @@ from __future__ import annotations
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from airflow_provider_popin.client.client import PopinClient
+from airflow_provider_popin.client.clock import boot_seconds
 from airflow_provider_popin.client.config import ClientConfig
 from airflow_provider_popin.client.leads import make_lead
 from airflow_provider_popin.sandbox.server import SandboxServer
-from airflow_provider_popin.sync import admin
+from airflow_provider_popin.sync import admin, single
 from airflow_provider_popin.sync.errors import LeadHeldError, LedgerGuardError
-from airflow_provider_popin.sync.ledger import leases
+from airflow_provider_popin.sync.ledger import guards, leases, schema
 from airflow_provider_popin.sync.ledger.events import Refused
 from airflow_provider_popin.sync.ledger.ledger import Ledger
-from airflow_provider_popin.sync.settings import Prior
+from airflow_provider_popin.sync.settings import Prior, RunIdentity
 from airflow_provider_popin.sync.single import SingleBooking, book_one
 from tests.sync.ledgers import (
     OWNER,
@@ -25,6 +27,7 @@ from tests.sync.ledgers import (
     Database,
     add_lead,
     apply,
+    booking_intent,
     capture_intent,
     captured,
     lead_in,
@@ -76,6 +79,42 @@ class TestHeld:
         apply(ledger, planned(key))
         book()
         assert record(ledger, key).slot_start == int(booking.slot.start.timestamp())
+
+    def test_a_booking_whose_process_died_is_a_doubt_that_a_person_can_end(
+        self, ledger: Ledger, booking: SingleBooking, book: Book, sandbox: SandboxServer
+    ) -> None:
+        key = add_lead(ledger)
+        apply(ledger, capture_intent(key), captured(key, customer_id=booking.customer_id))
+        apply(ledger, planned(key), booking_intent(key, timeout_seconds=-60))
+        with pytest.raises(LeadHeldError, match=r"is in doubt \(no_outcome_recorded\)") as caught:
+            book()
+        assert not caught.value.retry
+        assert [doubt["lead_id"] for doubt in admin.list_in_doubt(ledger)] == ["L1"]
+        admin.resolve(
+            ledger, source=SOURCE, lead_id="L1", generation=None, outcome="not-booked", who="ann", why="-"
+        )
+        book()
+        assert len(sandbox.bookings()) == 1
+
+    def test_what_a_killed_try_held_is_taken_over(
+        self, ledger: Ledger, config: ClientConfig, booking: SingleBooking, book: Book
+    ) -> None:
+        key = add_lead(ledger)
+        apply(ledger, capture_intent(key), captured(key, customer_id=booking.customer_id), planned(key))
+        with ledger.write() as connection:
+            leases.renew_lease(connection, OWNER, RUN.dag_run, 60)
+        with pytest.raises(LeadHeldError, match="held by a bulk run"):
+            book()
+        second = RunIdentity(dag_run=RUN.dag_run, try_number=2)
+        assert book_one(ledger=ledger, config=config, booking=booking, run=second).time
+
+    def test_a_source_of_the_bulk_job_keeps_its_column_of_lead_ids(self, ledger: Ledger, book: Book) -> None:
+        guarded: Any = {"account": "shop", "source": SOURCE, "lead_id_column": "Id", "prior": Prior()}
+        with ledger.write() as connection:
+            guards.guard_source(connection, ledger, **guarded)
+        book()
+        with ledger.write() as connection:
+            guards.guard_source(connection, ledger, **guarded)
 
     def test_a_lead_whose_row_was_refused_is_booked_all_the_same(self, ledger: Ledger, book: Book) -> None:
         key = add_lead(ledger)
@@ -147,6 +186,24 @@ class TestHeld:
 
 
 class TestAtOnce:
+    def test_until_its_intent_is_committed_a_lead_is_held_by_the_lease_of_this_try(
+        self, ledger: Ledger, config: ClientConfig, booking: SingleBooking, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        seen: list[tuple[str, int, bool]] = []
+
+        def look() -> float:
+            with ledger.read() as connection:
+                live = leases.live_owners(connection)
+                for owner, _, run, try_number in connection.execute(schema.owners.select()):
+                    seen.append((run, try_number, owner in live))
+            return boot_seconds()
+
+        monkeypatch.setattr(single, "boot_seconds", look)
+        third = RunIdentity(dag_run="dag/run 1/book", try_number=3)
+        book_one(ledger=ledger, config=config, booking=booking, run=third)
+        # Before the intent, and before it is sent.
+        assert seen == [("dag/run 1/book", 3, True)] * 2
+
     def test_two_tasks_book_one_call(
         self,
         ledger: Ledger,
