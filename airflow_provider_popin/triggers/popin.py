@@ -116,7 +116,7 @@ class PopinSlotAvailabilityTrigger(BaseTrigger):
     async def _wait(self) -> dict[str, object]:
         from airflow_provider_popin.client.async_sender import AsyncSender
 
-        refused: tuple[ClientConfig, PopinError] | None = None
+        refused: tuple[ClientConfig, PopinAccessError] | None = None
         try:
             while True:
                 config = await PopinHook(popin_conn_id=self.popin_conn_id).get_async_config()
@@ -125,7 +125,7 @@ class PopinSlotAvailabilityTrigger(BaseTrigger):
                 try:
                     async with AsyncSender(config) as sender:
                         return await self._look_until_found(sender, config)
-                except (PopinAccessError, PopinConfigError) as error:
+                except PopinAccessError as error:
                     # It may wait for days, and the key may have been changed meanwhile.
                     refused = config, error
         except AirflowNotFoundException as error:
@@ -141,7 +141,7 @@ class PopinSlotAvailabilityTrigger(BaseTrigger):
         while True:
             try:
                 calendar = await fetch_calendar(sender, config)
-            except (PopinAccessError, PopinConfigError):
+            except PopinAccessError:
                 raise
             except PopinError as error:
                 failures += 1

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
@@ -15,8 +16,11 @@ import pytest
 
 from airflow_provider_popin.client import retrying
 from airflow_provider_popin.hooks import masking as masking_module
+from airflow_provider_popin.triggers import popin as trigger_module
 from airflow_provider_popin.triggers.popin import PopinSlotAvailabilityTrigger
 from tests.conftest import API_KEY, SELLER_TOKEN
+from tests.operators.support import output
+from tests.triggers.watching import FIRST_SLOT, slot_texts
 from tests.waiting import PATIENCE_SECONDS, wait_until
 
 if TYPE_CHECKING:
@@ -51,6 +55,42 @@ async def test_it_reports_slots_in_one_event(sandbox: SandboxServer) -> None:
     assert [slot["time"][-8:] for slot in event["slots"]] == ["11:00 AM", "11:15 AM"]
     assert {row["method"] for row in sandbox.requests()} == {"GET"}
     assert len(sandbox.requests()) == 3
+
+
+async def test_only_the_asked_weekdays_count(sandbox: SandboxServer) -> None:
+    times = slot_texts(*(day * 24 * 60 for day in range(7)))
+    sandbox.reset(slots=times)
+
+    event = await only_event(trigger(weekdays=[(FIRST_SLOT + timedelta(days=4)).weekday()]))
+
+    assert [slot["time"] for slot in event["slots"]] == [times[4]]
+
+
+async def test_slots_that_cannot_be_read_are_left_out_and_told(
+    sandbox: SandboxServer, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    sandbox.reset(slots=slot_texts(0, 15))
+    sandbox.set_faults("slots:malformed_slots(some)")
+
+    event = await only_event(trigger())
+
+    assert [slot["time"] for slot in event["slots"]] == list(slot_texts(0, 15))
+    assert "slots in Popin's answer were left out" in output(capfd, caplog)
+
+
+async def test_a_sensor_that_pokes_without_a_pause_leaves_the_triggerer_to_others(
+    sandbox: SandboxServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+
+    monkeypatch.setattr(trigger_module, "asyncio", SimpleNamespace(timeout=asyncio.timeout, sleep=sleep))
+    sandbox.set_faults("slots:empty_availability@1")
+
+    assert (await only_event(trigger(poke_interval=0.0)))["status"] == "success"
+    assert pauses == [0.05]
 
 
 async def test_a_deadline_does_not_strike_while_the_event_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
