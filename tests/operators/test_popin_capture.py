@@ -54,6 +54,14 @@ def test_every_field_arrives_and_the_answer_is_returned(
     }
 
 
+def test_it_can_be_called_without_a_running_task(sandbox: SandboxServer) -> None:
+    """As people do in tests of their Dags: no KeyError after the request."""
+    captured = PopinCaptureOperator(task_id="capture", **ASHA).execute({})
+
+    (customer,) = sandbox.customers()
+    assert captured["customer_id"] == customer["customer_id"]
+
+
 def test_absent_optional_fields_are_not_sent(run_dag: Callable[..., Any], sandbox: SandboxServer) -> None:
     with make_dag("capture_least") as dag:
         PopinCaptureOperator(
