@@ -259,7 +259,7 @@ class _Booker:
 
     def _claim(self, connection: Connection, record: Record) -> list[Event]:
         live = leases.live_owners(connection)
-        if record.claim_owner in live - {self._sending.owner}:
+        if record.claim_owner in live:
             raise LeadHeldError(f"{self._who()} is held by a bulk run that is under way", retry=True)
         start = int(self._booking.slot.start.timestamp())
         taken = ledger_queries.seats_taken(connection, self._account, [start]).get(start, set())
@@ -312,7 +312,7 @@ class _Booker:
             time.sleep(wait)
 
     def _is_taken(self, outcome: Outcome) -> bool:
-        """A rejection that names the time is about the slot: the lead may be booked for another one."""
+        """A rejection that names the time, or nothing, is about the slot: another one may be booked."""
         return outcome.verdict is Verdict.REJECTED and (outcome.slot_blamed or outcome.no_field_named)
 
     def _settle(self, settled: Settled) -> None:

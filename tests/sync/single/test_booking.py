@@ -31,6 +31,7 @@ from tests.sync.ledgers import (
     booking_intent,
     capture_intent,
     captured,
+    claim,
     dump,
     planned,
     record,
@@ -131,7 +132,12 @@ class TestBooked:
         self, ledger: Ledger, booking: SingleBooking, book: Book, sandbox: SandboxServer
     ) -> None:
         key = add_lead(ledger)
-        apply(ledger, capture_intent(key), captured(key, customer_id=booking.customer_id))
+        apply(ledger, capture_intent(key), captured(key, customer_id=booking.customer_id), claim(key, 1))
+        sandbox.set_faults("schedule:429(0)@1")
+        with pytest.raises(PopinRateLimitError):
+            book()
+        left = record(ledger, key)
+        assert (left.booking_state, left.wish, left.fingerprint) == ("waiting", "{}", "print")
         sandbox.set_faults("schedule:422(agent)@1")
         with pytest.raises(PopinRejectedError):
             book()

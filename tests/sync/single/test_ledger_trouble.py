@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from airflow_provider_popin.client.clock import boot_seconds
 from airflow_provider_popin.client.config import ClientConfig
 from airflow_provider_popin.client.errors import (
     PopinNotSentError,
@@ -110,10 +111,17 @@ class TestLedgerTrouble:
         assert state(ledger) == ("captured", "in_doubt")
         assert record(ledger, 1).reason == "unforeseen KeyboardInterrupt"
 
+    @pytest.mark.parametrize("late", [(0.0, 2.1), (-7.1, -7.1)], ids=["before it connects", "while it does"])
     def test_a_process_that_was_held_up_does_not_send(
-        self, ledger: Ledger, book: Book, monkeypatch: pytest.MonkeyPatch, sandbox: SandboxServer
+        self,
+        ledger: Ledger,
+        book: Book,
+        monkeypatch: pytest.MonkeyPatch,
+        sandbox: SandboxServer,
+        late: tuple[float, float],
     ) -> None:
-        moments = iter([100.0, 102.1])
+        now = boot_seconds()
+        moments = iter([now + seconds for seconds in late])
         monkeypatch.setattr(single, "boot_seconds", lambda: next(moments))
         with pytest.raises(PopinNotSentError, match="too_late"):
             book()
