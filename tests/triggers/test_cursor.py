@@ -43,6 +43,8 @@ class FailingStore:
         return json.loads(self.values[key]) if key in self.values else default
 
     async def aset(self, key: str, value: Any) -> None:
+        if self.hangs:
+            await asyncio.sleep(60)
         if self.writing is not None:
             raise self.writing
         self.writes += 1
@@ -176,6 +178,22 @@ async def test_a_store_that_cannot_be_read_for_a_moment_is_waited_for(
     assert len(warnings()) == 2
 
 
+async def test_nothing_is_told_before_the_store_has_answered(
+    sandbox: SandboxServer, store: FailingStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_cursor, "MOST_READS", 1_000_000)
+    sandbox.reset(slots=TEN[:3])
+    async with Watching(sandbox, events(store)) as watching:
+        await watching.until(lambda: watching.told)
+    store.reading = RuntimeError("database is restarting")
+    async with Watching(sandbox, events(store)) as watching:
+        await watching.looked(3)
+        assert watching.told == []
+        store.reading = None
+        await watching.looked(3)
+        assert watching.told == []
+
+
 async def test_a_store_that_cannot_be_read_at_all_is_done_without(
     sandbox: SandboxServer, store: FailingStore, warnings: Callable[[], list[str]]
 ) -> None:
@@ -194,6 +212,9 @@ async def test_a_store_that_hangs_holds_nobody_up_for_ever(
     store.hangs = True
     cursor = _cursor.Cursor(store, key="k")
     assert [await cursor.read() for _ in range(_cursor.MOST_READS)] == [None, None, ToldSlots()]
+    await cursor.advance(ToldSlots(account="shop"))
+    assert await cursor.read() == ToldSlots(account="shop")
+    assert store.writes == 0
     assert "TimeoutError" in warnings()[0]
 
 

@@ -181,6 +181,22 @@ async def test_pauses_between_failed_looks_grow_to_a_limit_and_shrink_again(
     assert look is not None
 
 
+async def test_another_cause_is_told_and_what_fails_after_a_success_fails_anew(
+    sandbox: SandboxServer, warnings: Callable[[], list[str]]
+) -> None:
+    sandbox.reset(slots=TEN)
+    sandbox.set_faults("slots:422@1", "slots:400@2-3", "slots:400@5")
+    watch = _looks._Watch("popin_default", PAUSE_SECONDS)
+    pauses = []
+    for _ in range(5):
+        await watch.look()
+        pauses.append(watch.pause)
+    assert pauses == [0.02, 0.04, 0.08, 0.02, 0.02]
+    told = warnings()
+    assert [text[text.index("HTTP ") :][:8] for text in told] == ["HTTP 422", "HTTP 400", "HTTP 400"]
+    assert all(text.endswith("Next try within 900 s") for text in told)
+
+
 async def test_a_wait_that_popin_asks_for_is_kept_within_the_limit(
     sandbox: SandboxServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -373,6 +389,7 @@ def test_the_arguments_that_airflow_keeps_are_json_and_the_same_however_they_wer
         {"min_slots": 0},
         {"max_slots": 1_001},
         {"min_notice_minutes": -1},
+        {"min_notice_minutes": 525_600.5},
         {"min_notice_minutes": float("inf")},
         {"earliest": "2030-01-01T00:00:00"},
         {"earliest": "0001-01-01T00:00:00+05:00"},
