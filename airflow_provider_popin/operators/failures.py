@@ -42,7 +42,10 @@ _REMEDIES: Final[tuple[tuple[type[PopinError], str], ...]] = (
     ),
     (PopinRejectedError, "Popin refused these values, nothing came of the request. Correct them"),
     (PopinOutcomeUnknownError, "The request was sent and the answer got lost, so it is not sent again"),
-    (PopinNotSentError, "Nothing reached Popin, a retry is safe. Check the host and the network"),
+    (
+        PopinNotSentError,
+        "Nothing reached Popin, a retry is safe. Check the connection's host and proxy, and the network",
+    ),
     (PopinRateLimitError, "Popin asks to slow down. Lower the connection's requests_per_second"),
     (PopinReplyError, "Popin's answer cannot be used. If it stays so, check the connection's host"),
 )

@@ -96,9 +96,10 @@ def _guard_registration(
     if known.account != account:
         raise LedgerGuardError(
             f"the ledger knows the source {known.source!r} under the Popin account {known.account!r}, the "
-            f"connection is for {account!r}: its leads would be booked again. If it is the same account, set "
-            f"`account` on the connection to {known.account!r}; if not, use another source name, or have all "
-            f"of them booked with this account: {_init_command(known.source)}"
+            f"connection is for {account!r}: its leads would be booked again. Check the connection's host "
+            "and login. If it is the same account, set `account` on the connection to "
+            f"{known.account!r}; if not, use another source name. If the first run had a wrong connection, "
+            f"or all leads are to be booked with this account, say so: {_init_command(known.source)}"
         )
     if lead_id_column is None or known.lead_id_column == lead_id_column:
         return

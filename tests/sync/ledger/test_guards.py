@@ -72,6 +72,7 @@ class TestRegistration:
         guard(ledger)
         with pytest.raises(LedgerGuardError, match="under the Popin account") as caught:
             guard(ledger, account="another shop")
+        assert "Check the connection's host and login" in str(caught.value)
         assert "`account` on the connection" in str(caught.value)
         assert INIT in str(caught.value)
 
