@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -16,7 +17,7 @@ from airflow_provider_popin.client.errors import (
     PopinRejectedError,
 )
 from airflow_provider_popin.sandbox.server import SandboxServer
-from airflow_provider_popin.sync import admin
+from airflow_provider_popin.sync import admin, single
 from airflow_provider_popin.sync.errors import LeadHeldError
 from airflow_provider_popin.sync.ledger import leases
 from airflow_provider_popin.sync.ledger.events import Answer
@@ -201,6 +202,25 @@ class TestNotBooked:
     ) -> None:
         with pytest.raises(PopinAccessError):
             book_one(ledger=ledger, config=replace(config, api_key="wrong"), booking=booking, run=RUN)
+        assert state(ledger) == ("captured", "waiting")
+
+    @pytest.mark.parametrize(("asked", "waited"), [(30, 30.0), (7200, 120.0)])
+    def test_a_wait_that_popin_asks_for_is_one_for_all_calls_of_the_account_within_the_limit(
+        self,
+        ledger: Ledger,
+        book: Book,
+        sandbox: SandboxServer,
+        monkeypatch: pytest.MonkeyPatch,
+        asked: int,
+        waited: float,
+    ) -> None:
+        penalties: list[float] = []
+        limiter = SimpleNamespace(try_acquire=lambda: 0.0, penalize=penalties.append)
+        monkeypatch.setattr(single, "limiter_for", lambda _: limiter)
+        sandbox.set_faults(f"schedule:429({asked})@1")
+        with pytest.raises(PopinRateLimitError):
+            book()
+        assert penalties == [waited]
         assert state(ledger) == ("captured", "waiting")
 
     @pytest.mark.parametrize("refusal", ["422", "status0"])
