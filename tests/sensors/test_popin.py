@@ -264,6 +264,18 @@ def test_deferrable_is_no_text_that_would_count_as_true(value: Any) -> None:
         PopinSlotAvailabilitySensor(task_id="wait", deferrable=value)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "failures"),
+    [({"max_failures": 0}, 0), ({"max_failures": 3}, 3), ({"max_failures": 3, "silent_fail": True}, 0)],
+    ids=str,
+)
+def test_a_count_of_zero_and_a_silent_sensor_never_give_up(
+    sandbox: SandboxServer, arguments: dict[str, Any], failures: int
+) -> None:
+    _, kwargs = deferral(**arguments).trigger.serialize()
+    assert kwargs["max_failures"] == failures
+
+
 def test_all_that_the_documentation_does_not_exclude_is_templated() -> None:
     import inspect
 
