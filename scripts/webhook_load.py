@@ -295,8 +295,8 @@ def report(answers: Sequence[Answer], stored: Counter[int], *, elapsed: float) -
     statuses = ", ".join(f"{count} x {status}" for status, count in counts)
     text = (
         f"{len(answers)} deliveries in {elapsed:.1f} s ({len(answers) / elapsed:.0f}/s): {statuses}\n"
-        f"median {median * 1000:.1f} ms, p99 {times[int(len(times) * 0.99)] * 1000:.1f} ms, "
-        f"slowest {times[-1] * 1000:.1f} ms\n"
+        f"median {median * 1000:.1f} ms (goal: below {MEDIAN_GOAL_SECONDS * 1000:.0f} ms), "
+        f"p99 {times[int(len(times) * 0.99)] * 1000:.1f} ms, slowest {times[-1] * 1000:.1f} ms\n"
         f"answered with 2xx and not in the ledger: {len(lost)}; stored twice: {len(twice)}; "
         f"without any answer: {len(silent)}"
     )
