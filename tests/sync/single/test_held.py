@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -173,6 +174,11 @@ class TestHeld:
 
     def test_the_booking_shows_no_customer(self, booking: SingleBooking) -> None:
         assert booking.customer_id not in repr(booking)
+
+    def test_the_command_that_ends_a_doubt_can_be_copied_whatever_the_names_are(self) -> None:
+        command = shlex.split(single.resolve_command("crm's leads", "L 1;").strip("`"))
+        assert command[command.index("--source") + 1] == "crm's leads"
+        assert command[command.index("--lead") + 1] == "L 1;"
 
     def test_several_calls_share_a_slot_by_their_number(
         self, ledger: Ledger, book: Book, config: ClientConfig, sandbox: SandboxServer
