@@ -7,6 +7,7 @@ is an error for the whole file. No message holds anything of the file's content.
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 import zlib
 from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -80,7 +81,11 @@ def leads_from_file(path: ObjectStoragePath) -> Generator[Mapping[str, object]]:
     try:
         with path.open("rb") as stream:  # type: ignore[no-untyped-call]
             yield from rows(_unzipped(stream, name), name)
-    except (OSError, EOFError, zlib.error) as error:
+    except (gzip.BadGzipFile, EOFError, zlib.error):
+        raise LeadFileError(
+            "it is no whole gzip file: cut off, damaged, or not zipped at all", path=name
+        ) from None
+    except OSError as error:
         problem = getattr(error, "strerror", None) or type(error).__name__
         raise LeadFileError(
             f"{problem}. Check the path, and the connection in path_conn_id if it needs one.", path=name
@@ -264,8 +269,6 @@ def _byte_lines(stream: ByteStream, name: str) -> Iterator[bytes]:
 def _unzipped(stream: ByteStream, name: str) -> ByteStream:
     if not name.lower().endswith(".gz"):
         return stream
-    import gzip
-
     return gzip.GzipFile(fileobj=stream)  # type: ignore[call-overload, no-any-return]
 
 
