@@ -289,9 +289,7 @@ class _Booker:
             unknown = Outcome(Verdict.UNKNOWN, reason=f"unforeseen {type(error).__name__}")
             self._settle(job.settled(unknown, self._sending))
             raise
-        # A rejection that names the time, or nothing, is about the slot: another one may be booked.
-        taken = outcome.slot_blamed or outcome.no_field_named
-        settled = job.settled(outcome, self._sending, taken=taken)
+        settled = job.settled(outcome, self._sending, taken=self._is_taken(outcome))
         self._settle(settled)
         return outcome, settled
 
@@ -312,6 +310,10 @@ class _Booker:
         """Before the claim: nobody waits while a lead is held."""
         while (wait := limiter_for(self._config).try_acquire()) > 0:
             time.sleep(wait)
+
+    def _is_taken(self, outcome: Outcome) -> bool:
+        """A rejection that names the time, or nothing, is about the slot: another one may be booked."""
+        return outcome.verdict is Verdict.REJECTED and (outcome.slot_blamed or outcome.no_field_named)
 
     def _settle(self, settled: Settled) -> None:
         for pause in (*KEEP_PAUSES_SECONDS, None):
