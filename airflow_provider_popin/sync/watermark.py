@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 from sqlalchemy.engine import Connection
 
@@ -168,10 +168,11 @@ class Watermark:
         self._from = self._lowest(after)
 
     def told(self) -> dict[str, object]:
-        """For the report: the column, where the next run reads from, and what is unfinished."""
+        """For the report: the column, the value that the next run compares it with, what is unfinished."""
+        next_from = self.read_from
         return {
             "column": self._settings.column,
-            "next_from": str(self._from),
+            "next_from": next_from.isoformat() if isinstance(next_from, date) else str(next_from),
             "moved": self._moved,
             "unfinished": self._unfinished,
         }

@@ -36,6 +36,9 @@ def test_the_next_run_reads_the_overlap_and_what_is_new(make_world: MakeWorld) -
 
     first = run(world, crm, "dag/0/sync")
     assert (first.counts(), crm.asked) == ({"booked": 4}, [START])
+    assert first.report is not None
+    assert first.report.watermark is not None
+    assert first.report.watermark["next_from"] == "2026-01-01T06:30:00+00:00"
     crm.put(5, 500)
     crm.put(6, 391)  # late, and within the overlap
     second = run(world, crm, "dag/1/sync")
