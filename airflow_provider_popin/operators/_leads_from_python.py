@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeAlias, TypeGuard, cast
 
@@ -18,13 +19,17 @@ if TYPE_CHECKING:
     )
 
 
-def check_leads(leads: Leads | None) -> None:
+def check_leads(leads: Leads | None, *, watermark: bool) -> None:
     """Refuse, when the Dag is parsed, what can never be gone through as leads.
 
     :param leads: the operator's argument.
-    :raises PopinInputError: it is no sequence of rows, no output of a task and no function.
+    :param watermark: whether a function is given the watermark.
+    :raises PopinInputError: it is no sequence of rows, no output of a task and no function of the context.
     """
-    if leads is None or is_reference(leads) or callable(leads):
+    if leads is None or is_reference(leads):
+        return
+    if callable(leads):
+        _check_signature(leads, {"watermark": None} if watermark else {})
         return
     if isinstance(leads, (list, tuple)) and any(map(is_reference, leads)):
         raise argument_error(
@@ -36,6 +41,17 @@ def check_leads(leads: Leads | None) -> None:
             "must be a sequence of mappings, the output of another task or a function, "
             f"not {type(leads).__name__}; a file is given as path, and text here is no template",
         )
+
+
+def _check_signature(function: Callable[..., object], named: Mapping[str, object]) -> None:
+    """A function that does not take the watermark would read everything, and nobody would notice."""
+    try:
+        inspect.signature(function).bind(None, **named)
+    except TypeError:
+        call = "with a watermark_column, as leads(context, watermark=...)" if named else "as leads(context)"
+        raise argument_error("leads", f"is called {call}, which this function does not bear") from None
+    except ValueError:
+        return  # a built-in without a signature: the call will tell
 
 
 def leads_from_python(

@@ -359,7 +359,7 @@ class PopinLeadSyncOperator(LineageMethods, BaseOperator):
     def _check_arguments(self) -> None:
         """Find at parse time what can be found then; see ``__init__``."""
         self._check_where_from()
-        check_leads(self.leads)
+        check_leads(self.leads, watermark=self.watermark_column is not None)
         self._check_templated(rendered=False)
         check_watermark(self)
         self._settings(None)

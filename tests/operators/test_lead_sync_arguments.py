@@ -25,6 +25,18 @@ def make(**arguments: Any) -> PopinLeadSyncOperator:
     return PopinLeadSyncOperator(task_id="sync", **arguments)
 
 
+def takes_nothing() -> list[Any]:
+    return []
+
+
+def takes_a_day_too(context: Any, day: Any) -> list[Any]:
+    return []
+
+
+def takes_keywords(**context: Any) -> list[Any]:
+    return []
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -38,6 +50,8 @@ def make(**arguments: Any) -> PopinLeadSyncOperator:
         {"leads": [], "earliest": "2026-01-01T00:00:00+01:00", "hours": "10:00-18:00", "dry_run": "No"},
         {"leads": [], "latest": datetime(2026, 1, 1, tzinfo=UTC), "hours": (time(22), time(2)), "limit": "5"},
         {"leads": lambda context: [], "steps": ["capture"], "max_concurrency": 64, "requests_per_second": 0},
+        {"leads": lambda *context: []},
+        {"leads": lambda context, day=None: []},
         {"leads": [], "default_region": " in "},
         {"leads": [], "steps": ("schedule",), "field_map": {"lead_id": "a", "customer_id": "b"}},
     ],
@@ -55,6 +69,10 @@ def test_accepted(arguments: dict[str, Any]) -> None:
         *(
             ({"leads": value}, f"leads: must be a sequence of mappings.* not {type(value).__name__}; a file")
             for value in ("/data/leads.csv", b"", Path("/data/leads.csv"), {"lead_id": 1}, 5)
+        ),
+        *(
+            ({"leads": function}, "leads: is called as leads(context")
+            for function in (takes_nothing, takes_a_day_too, takes_keywords)
         ),
         ({"sql": "SELECT 1"}, "sql_conn_id"),
         ({"leads": [], "parameters": {}}, "parameters"),

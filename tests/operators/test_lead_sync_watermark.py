@@ -82,7 +82,7 @@ def test_what_is_taken(arguments: dict[str, Any]) -> None:
         (BY_SQL | {"parameters": {"watermark": 1}}, "parameters.*must not set watermark"),
         ({"path": "/data/leads.csv"}, "watermark_column.*a file is read as a whole"),
         ({"leads": [{"lead_id": "1"}]}, "watermark_column.*needs sql or a function"),
-        ({"leads": takes_none}, r"leads.*is called as leads\(context, watermark="),
+        ({"leads": takes_none}, r"leads: is called with a watermark_column, as leads\(context, watermark="),
     ],
 )
 def test_what_is_refused_when_the_dag_is_parsed(arguments: dict[str, Any], problem: str) -> None:
