@@ -127,7 +127,8 @@ class SourceReader:
                 continue
             if row.lead_id is None or row.generation is None:
                 # No identity of its own, so nothing that the ledger could remember about it.
-                spooled.append(SpooledRow(number, row.lead_id, None, None, ResultSet.REJECTED, _reason(row)))
+                assert isinstance(row, BadRow)
+                spooled.append(SpooledRow(number, row.lead_id, None, None, ResultSet.REJECTED, row.reason))
                 continue
             identity = (row.lead_id, row.generation)
             if identity in seen:
@@ -150,8 +151,8 @@ class SourceReader:
         watermark = self._watermark
         if watermark is None:
             return spooled
-        marks = {number: watermark.mark(raw) for number, raw in chunk if not isinstance(raw, UnreadableRow)}
-        return [row._replace(mark=marks.get(row.row)) for row in spooled]
+        marks = {number: watermark.mark(raw) for number, raw in chunk}
+        return [row._replace(mark=marks[row.row]) for row in spooled]
 
     def _row(self, raw: RawRow) -> Row | str:
         if self._is_ahead():
@@ -179,7 +180,3 @@ class SourceReader:
 
 def _pending(number: int, row: Row) -> SpooledRow:
     return SpooledRow(number, row.lead_id, row.generation or 1, None, ResultSet.PENDING, "stopped")
-
-
-def _reason(row: Row) -> str:
-    return row.reason if isinstance(row, BadRow) else "invalid"

@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowSensorTimeout, AirflowSkipException, TaskDeferred
+from airflow.providers.common.compat.sdk import (
+    AirflowFailException,
+    AirflowSensorTimeout,
+    AirflowSkipException,
+    TaskDeferred,
+)
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS, AIRFLOW_V_3_1_PLUS
 
 from airflow_provider_popin.client.errors import PopinError, PopinInputError
@@ -360,6 +365,7 @@ SLOT = {"time": "Thu, 25 Sep 2025 03:15 PM", "start": "2025-09-25T09:45:00+00:00
         {"status": "success", "slots": [SLOT, "x"]},
         {"status": "success", "slots": [{"time": "x"}]},
         {"status": "success", "slots": [{**SLOT, "start": 5}]},
+        {"status": "success", "slots": [{**SLOT, "agent": "210"}]},
         {"status": "error"},
         {"status": "error", "reason": None},
     ],
@@ -375,6 +381,10 @@ def test_events_are_taken_up_as_the_other_modes_end() -> None:
     error = {"status": "error", "reason": "HTTP 500", "retry": True}
     with pytest.raises(PopinError, match="HTTP 500"):
         sensor("deferrable").execute_complete({}, error)
+    with pytest.raises(AirflowFailException, match="HTTP 401"):
+        sensor("deferrable").execute_complete({}, {"status": "error", "reason": "HTTP 401", "retry": False})
+    with pytest.raises(AirflowSensorTimeout, match=r"fewer slots than asked for in 20\.0 s"):
+        sensor("deferrable").execute_complete({}, {"status": "timeout"})
 
 
 @pytest.mark.parametrize("retry", [True, False])

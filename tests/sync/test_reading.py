@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from datetime import time as clock
 
 import pytest
 from pytest_mock import MockerFixture
@@ -17,6 +19,8 @@ from airflow_provider_popin.sync.ledger.events import Record
 from airflow_provider_popin.sync.progress import Progress
 from airflow_provider_popin.sync.reading import SourceReader, lead_id_column, row_reader
 from airflow_provider_popin.sync.settings import SyncSettings
+from airflow_provider_popin.sync.source.booking_wish import BookingWish
+from airflow_provider_popin.sync.source.rows import LeadRow
 from airflow_provider_popin.sync.source.unreadable import Unreadable, UnreadableRow
 from airflow_provider_popin.sync.spool import Spool, SpooledRow
 from airflow_provider_popin.sync.stop_switch import StopSwitch
@@ -101,6 +105,34 @@ class TestRows:
         read([raw("L1"), raw("L2", generation=2)], desk)
         assert [(row.lead_id, row.generation) for _, row in desk.chunks[0]] == [("L1", 1), ("L2", 2)]
 
+    def test_columns_that_only_the_first_rows_have_are_missed_by_no_later_one(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(reading, "CHUNK_ROWS", 2)
+        field_map = {"lead_id": "lead_id", "name": "name", "mobile": "mobile", "email": "mail"}
+        rows = [raw("L1", mail="ann@example.com"), raw("L2"), raw("L3"), raw("L4")]
+        desk = Desk()
+        read(rows, desk, field_map=field_map)
+        assert desk.taken == ["L1", "L2", "L3", "L4"]
+
+    def test_what_the_settings_say_of_phones_and_times_counts_for_every_row(self) -> None:
+        first, end = datetime(2030, 1, 1, tzinfo=UTC), datetime(2030, 2, 1, tzinfo=UTC)
+        desk = Desk()
+        read(
+            [raw("L1", mobile="020 7946 0123 ext. 5")],
+            desk,
+            default_region="GB",  # not the connection's
+            drop_phone_extension=True,
+            earliest=first,
+            latest=end,
+            hours=(clock(10), clock(18)),
+        )
+        ((_, row),) = desk.chunks[0]
+        assert isinstance(row, LeadRow)
+        assert row.lead is not None
+        assert row.lead.e164 == "+442079460123"
+        assert row.wish == BookingWish(earliest=first, latest=end, hours_from=clock(10), hours_to=clock(18))
+
     def test_the_first_row_of_a_lead_counts_valid_or_not(self) -> None:
         desk = Desk()
         rows = read([raw("L1", mobile="call me"), raw("L1"), raw(" L1 "), raw("L2")], desk)
@@ -113,6 +145,13 @@ class TestRows:
         rows = read([raw("L1"), raw("L2"), raw("L3"), raw("L1"), raw("L4")], desk)
         assert [len(chunk) for chunk in desk.chunks] == [2, 1, 1]
         assert ends(rows)[3] == ("L1", "skipped", "duplicate_lead_id")
+
+    def test_a_generation_is_a_row_of_its_own_across_chunks(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(reading, "CHUNK_ROWS", 1)
+        desk = Desk()
+        rows = read([raw("L1", generation=2), raw("L1", generation=2), raw("L1", generation=1)], desk)
+        assert [(row.generation, row.result) for row in rows] == [(2, None), (2, "skipped"), (1, None)]
+        assert len(desk.chunks) == 2
 
     def test_the_first_rows_are_handed_on_before_the_rest_is_validated(
         self, monkeypatch: pytest.MonkeyPatch
@@ -239,6 +278,8 @@ class TestStops:
                 closed.append(name)
 
         read(source([raw("L1")], "read"), Desk())
+        # Held here, and not read to its end: nobody else closes it.
+        failing = source([{"name": "Ann Example"}] * (reading.CHUNK_ROWS + 1), "failed")
         with pytest.raises(PopinInputError):
-            read(source([{"name": "Ann Example"}], "failed"), Desk())
+            read(failing, Desk())
         assert closed == ["read", "failed"]

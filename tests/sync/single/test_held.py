@@ -172,8 +172,10 @@ class TestHeld:
             book(customer_id="C1")
         assert schedules(sandbox) == 0
 
-    def test_the_booking_shows_no_customer(self, booking: SingleBooking) -> None:
-        assert booking.customer_id not in repr(booking)
+    def test_the_booking_shows_no_customer_and_no_link(self, booking: SingleBooking) -> None:
+        shown = repr(replace(booking, url="https://example.com/ann"))
+        assert booking.customer_id not in shown
+        assert "ann" not in shown
 
     def test_the_command_that_ends_a_doubt_can_be_copied_whatever_the_names_are(self) -> None:
         command = shlex.split(single.resolve_command("crm's leads", "L 1;").strip("`"))
