@@ -72,6 +72,6 @@ def _told(record: Record) -> dict[str, object]:
 
 def _state(record: Record) -> str:
     """One word for both halves of a lead's state."""
-    if record.booking_state not in (BookingState.WAITING, BookingState.PLANNED):
+    if record.booking_state != BookingState.WAITING:
         return str(record.booking_state)
     return str(record.capture_state) if record.capture_state != CaptureState.NEW else "pending"

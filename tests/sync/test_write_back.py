@@ -8,6 +8,7 @@ import pytest
 
 from airflow_provider_popin.sync.errors import WriteBackError
 from airflow_provider_popin.sync.ledger import leases, ledger_queries
+from airflow_provider_popin.sync.ledger.events import Corrected
 from airflow_provider_popin.sync.ledger.ledger import Ledger
 from airflow_provider_popin.sync.report import Report
 from airflow_provider_popin.sync.write_back import write_back_changes
@@ -89,6 +90,23 @@ def test_what_is_told_of_a_booked_lead(ledger: Ledger) -> None:
         }
     ]
     assert (report.written_back, report.write_back_failed) == (1, 0)
+
+
+def test_why_a_lead_was_rejected_is_told(ledger: Ledger) -> None:
+    lead_in(ledger, "rejected", "L1")
+    lead_in(ledger, "capture_rejected", "L2")
+    crm = Crm()
+    write_back(ledger, crm)
+    assert [(row["state"], row["reason"]) for row in crm.told] == [("rejected", "so")] * 2
+
+
+def test_a_lead_that_was_corrected_and_not_sent_yet_is_pending(ledger: Ledger) -> None:
+    key, crm = lead_in(ledger, "capture_rejected"), Crm()
+    apply(ledger, Corrected(key))
+    write_back(ledger, crm)
+    assert [(row["state"], row["customer_id"], row["reason"]) for row in crm.told] == [
+        ("pending", None, None)
+    ]
 
 
 def test_one_word_for_every_state(ledger: Ledger) -> None:
