@@ -31,7 +31,9 @@ def crm_with(count: int) -> Crm:
 
 
 @fixtures.on_each_database
-def test_the_next_run_reads_the_overlap_and_what_is_new(make_world: MakeWorld) -> None:
+def test_the_next_run_reads_the_overlap_and_what_is_new(
+    make_world: MakeWorld, caplog: pytest.LogCaptureFixture
+) -> None:
     world, crm = make_world(0), crm_with(4)
 
     first = run(world, crm, "dag/0/sync")
@@ -48,6 +50,8 @@ def test_the_next_run_reads_the_overlap_and_what_is_new(make_world: MakeWorld) -
     assert second.results == {"L004": "skipped", "L005": "booked", "L006": "booked"}
     run(world, crm, "dag/2/sync")
     assert crm.read == ["L005"]
+    # Of the first run too, for which nothing was kept.
+    assert "is read once more" not in caplog.text
     check_invariants(world)
 
 
