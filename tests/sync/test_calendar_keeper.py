@@ -1,0 +1,41 @@
+"""The list of free slots while booking; how it serves a run is in ``tests/faults``."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from airflow_provider_popin.client.async_sender import AsyncSender
+from airflow_provider_popin.client.client import fetch_calendar
+from airflow_provider_popin.client.config import ClientConfig
+from airflow_provider_popin.client.models import Calendar
+from airflow_provider_popin.sync import calendar_keeper
+from airflow_provider_popin.sync.calendar_keeper import CalendarKeeper
+from airflow_provider_popin.sync.stop_switch import StopSwitch
+from tests.conftest import API_KEY, SELLER_TOKEN
+
+if TYPE_CHECKING:
+    from airflow_provider_popin.sandbox.server import SandboxServer
+
+
+async def test_a_list_is_as_old_as_the_question_for_it(
+    sandbox: SandboxServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Popin may have looked as soon as it was asked, however long its answer takes."""
+    clock = [100.0]
+
+    async def slow(sender: AsyncSender, config: ClientConfig) -> Calendar:
+        clock[0] += 30
+        return await fetch_calendar(sender, config)
+
+    monkeypatch.setattr(calendar_keeper, "boot_seconds", lambda: clock[0])
+    monkeypatch.setattr(calendar_keeper, "fetch_calendar", slow)
+    config = ClientConfig(base_url=sandbox.url, seller_token=SELLER_TOKEN, api_key=API_KEY)
+    switch = StopSwitch()
+    switch.attach()
+    async with AsyncSender(config) as sender:
+        keeper = CalendarKeeper(sender=sender, config=config, switch=switch, min_notice=timedelta(minutes=30))
+        await keeper.refresh()
+    assert keeper.age_seconds() == 30
