@@ -108,6 +108,7 @@ def test_a_database_that_is_away_fails_the_whole_batch(set_connection: Callable[
     with pytest.raises(WriteBackError, match=r"2 rows .*OperationalError") as error:
         SqlWriteBack(sql_engine("crm"), sql=UPDATE, conn_id="crm")([result("a"), result("b")])
     assert error.value.failed == {0, 1}
+    assert error.value.__suppress_context__
 
 
 def test_a_locked_file_is_not_waited_for_row_by_row(crm_on_sqlite: Engine) -> None:
