@@ -140,7 +140,7 @@ class TestCsv:
         with pytest.raises(LeadFileError, match="line 3: it is not UTF-8") as error:
             read_csv("Id,Name\n1,a\n2,Zoë\n".encode("latin-1"))
         assert "Zo" not in str(error.value)
-        assert error.value.__suppress_context__
+        assert (error.value.__cause__, error.value.__suppress_context__) == (None, True)
 
     @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "utf-16-le"])
     def test_utf_16_is_an_error(self, encoding: str) -> None:

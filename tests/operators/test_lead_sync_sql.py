@@ -183,7 +183,7 @@ def test_a_value_that_the_database_chokes_on_is_not_quoted(leads_on_postgres: En
     with pytest.raises(LeadQueryError, match=r"InvalidTextRepresentation \(22P02\)") as error:
         query("SELECT CAST(name AS integer) FROM leads WHERE id = 3")
     assert SECRET not in str(error.value)
-    assert error.value.__suppress_context__
+    assert (error.value.__cause__, error.value.__suppress_context__) == (None, True)
 
 
 @pytest.mark.postgres

@@ -92,7 +92,7 @@ def test_an_error_quotes_no_value(leads: Engine, write_back: Callable[[str], Sql
         write_back(sql)([result("a")])
     assert "IntegrityError" in str(error.value) or "UniqueViolation" in str(error.value)
     assert SECRET not in str(error.value)
-    assert error.value.__suppress_context__
+    assert (error.value.__cause__, error.value.__suppress_context__) == (None, True)
 
 
 @pytest.mark.postgres
@@ -108,7 +108,7 @@ def test_a_database_that_is_away_fails_the_whole_batch(set_connection: Callable[
     with pytest.raises(WriteBackError, match=r"2 rows .*OperationalError") as error:
         SqlWriteBack(sql_engine("crm"), sql=UPDATE, conn_id="crm")([result("a"), result("b")])
     assert error.value.failed == {0, 1}
-    assert error.value.__suppress_context__
+    assert (error.value.__cause__, error.value.__suppress_context__) == (None, True)
 
 
 def test_a_locked_file_is_not_waited_for_row_by_row(crm_on_sqlite: Engine) -> None:

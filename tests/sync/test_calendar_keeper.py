@@ -39,3 +39,17 @@ async def test_a_list_is_as_old_as_the_question_for_it(
         keeper = CalendarKeeper(sender=sender, config=config, switch=switch, min_notice=timedelta(minutes=30))
         await keeper.refresh()
     assert keeper.age_seconds() == 30
+
+
+async def test_a_slot_stands_only_in_the_timezone_that_it_was_planned_in(sandbox: SandboxServer) -> None:
+    """The same instant, but Popin's string for it would be read on another clock."""
+    config = ClientConfig(base_url=sandbox.url, seller_token=SELLER_TOKEN, api_key=API_KEY)
+    switch = StopSwitch()
+    switch.attach()
+    async with AsyncSender(config) as sender:
+        keeper = CalendarKeeper(sender=sender, config=config, switch=switch, min_notice=timedelta(minutes=30))
+        slot = (await keeper.refresh()).slots[0]
+    assert keeper.is_bookable(slot, "Asia/Kolkata")
+    assert not keeper.is_bookable(slot, "Asia/Colombo")
+    keeper.close(slot)
+    assert not keeper.is_bookable(slot, "Asia/Kolkata")

@@ -203,7 +203,7 @@ class TestByHand:
         assert result == Plan({1: 1, 0: 0}, {})
 
     def test_ties_break_by_lead_id_then_key(self) -> None:
-        waiting = [Waiting(1, 0, "b", ANY), Waiting(9, 0, "a", ANY), Waiting(3, 0, "b", ANY)]
+        waiting = [Waiting(3, 0, "b", ANY), Waiting(9, 0, "a", ANY), Waiting(1, 0, "b", ANY)]
         assert make_plan(waiting, slots_at(1, 2)) == Plan({9: 0, 1: 1}, {3: "slots_full"})
 
     def test_several_seats_in_a_slot(self) -> None:
