@@ -53,3 +53,14 @@ async def test_a_slot_stands_only_in_the_timezone_that_it_was_planned_in(sandbox
     assert not keeper.is_bookable(slot, "Asia/Colombo")
     keeper.close(slot)
     assert not keeper.is_bookable(slot, "Asia/Kolkata")
+
+
+async def test_a_planned_slot_that_came_too_near_does_not_stand(sandbox: SandboxServer) -> None:
+    config = ClientConfig(base_url=sandbox.url, seller_token=SELLER_TOKEN, api_key=API_KEY)
+    switch = StopSwitch()
+    switch.attach()
+    async with AsyncSender(config) as sender:
+        keeper = CalendarKeeper(sender=sender, config=config, switch=switch, min_notice=timedelta(days=400))
+        slot = (await keeper.refresh()).slots[0]
+    assert keeper.bookable() == []
+    assert not keeper.is_bookable(slot, "Asia/Kolkata")
