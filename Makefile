@@ -20,9 +20,9 @@ PYTEST ?=
 # Processes wait for servers half of their time, so more of them than cores; each has an Airflow and a Postgres of its
 # own, so not many more.
 PARALLEL := --numprocesses 4 --dist worksteal
-# These wait for a whole Airflow, with deadlines of their own: pytest's for a hanging test is shorter, and what it ends
-# leaves that Airflow running.
-SCHEDULER := -m scheduler --override-ini=faulthandler_timeout=1800 tests/scheduler
+# What waits for a whole Airflow, or installs one, takes longer than pytest gives a test that hangs, has deadlines of its
+# own, and would be left running.
+PATIENT := --override-ini=faulthandler_timeout=1800
 # make demo LEADS=leads.csv FIELD_MAP='{"lead_id": "Id", "name": "Name", "mobile": ["Phone 1", "Phone 2"]}' REGION=US
 LEADS ?=
 FIELD_MAP ?=
@@ -106,16 +106,16 @@ coverage: $(VENV_3)/.installed  ## The tests on Airflow 3.3; fails below 95 % of
 	$(PYTHON_3) -m pytest $(PARALLEL) --cov --cov-report=term $(PYTEST)
 
 test-scheduler: $(VENV_3)/.installed  ## The examples under a whole Airflow with its scheduler; a task is killed in mid-run
-	$(PYTHON_3) -m pytest $(SCHEDULER) $(PYTEST)
+	$(PYTHON_3) -m pytest $(PATIENT) -m scheduler tests/scheduler $(PYTEST)
 	@[ -z "$(PYTHON_FOR_2)" ] || $(MAKE) --no-print-directory scheduler-2.11
 
 # One after the other: they measure how long a stop takes.
 .PHONY: scheduler-2.11
 scheduler-2.11: $(VENV_2)/.installed
-	$(PYTHON_2) -m pytest $(SCHEDULER) $(PYTEST)
+	$(PYTHON_2) -m pytest $(PATIENT) -m scheduler tests/scheduler $(PYTEST)
 
 wheel-test: $(VENV_3)/.installed  ## Build the wheel, install it into empty environments, ask Airflow about it
-	POPIN_PYTHON_FOR_AIRFLOW_2="$(PYTHON_FOR_2)" $(PYTHON_3) -m pytest -m wheel tests/packaging
+	POPIN_PYTHON_FOR_AIRFLOW_2="$(PYTHON_FOR_2)" $(PYTHON_3) -m pytest $(PATIENT) -m wheel tests/packaging
 
 constraints:  ## Resolve all dependencies anew and write constraints/ (needs uv)
 	$(PYTHON) -m scripts.update_constraints
