@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -107,6 +108,13 @@ def test_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     assert {name for name in names if not name.startswith(f"{info}/")} == source
     assert f"{PACKAGE}/py.typed" in source
     assert {f"{info}/entry_points.txt", f"{info}/licenses/LICENSE"} <= names
+
+
+def test_source_distribution_holds_what_its_tests_need(wheel: Path) -> None:
+    [source] = wheel.parent.glob("*.tar.gz")
+    with tarfile.open(source) as archive:
+        folders = {Path(name).parts[1] for name in archive.getnames() if name.count("/") > 1}
+    assert folders >= {"tests", "scripts", "benchmarks", "example_dags", "constraints", "docs", PACKAGE}
 
 
 def test_wheel_metadata(wheel: Path) -> None:
