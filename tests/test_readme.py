@@ -131,11 +131,17 @@ def test_promise_is_the_one_that_is_kept() -> None:
 def test_first_dag_books_the_leads_of_the_table(
     set_up: sqlite3.Connection, sandbox: SandboxServer, run_dag: Callable[..., Any], tmp_path: Path
 ) -> None:
+    national = ("070-174 06 05", "SE", "bjorn@example.com", "1043")
+    set_up.execute("UPDATE leads SET phone = ?, country = ?, email = ? WHERE id = ?", national)
+    set_up.commit()
     run = run_dag(load(DAGS[0], tmp_path))
     assert states(run) == {"sync_leads": "success"}
     counts = {name: n for name, n in xcom(run, "sync_leads")["results"].items() if n}
     assert counts == {"booked": 2, "rejected": 2}
     assert sandbox.stats()["bookings"] == 2
+    sent = {str(row["fields"]["country"]): row["fields"] for row in sandbox.customers()}
+    assert sent.keys() == {"1", "46"}
+    assert sent["46"]["email"] == "bjorn@example.com"
 
 
 def test_dag_with_a_function_books_and_tells_the_crm(
