@@ -5,10 +5,12 @@ from __future__ import annotations
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS
 
 from airflow_provider_popin.hooks.ledger import open_ledger
 from airflow_provider_popin.sandbox.server import SandboxServer
@@ -41,11 +43,12 @@ def run_on(run_dag: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> RunO
 
     ``dag.test()`` makes a run of nobody's. The scheduler's part, to say which events it is for, is done here.
     """
-    from airflow.models import dagrun
     from airflow.models.asset import AssetEvent
     from sqlalchemy import select
 
-    make_run = dagrun.get_or_create_dagrun
+    module: Any = import_module("airflow.models.dagrun" if AIRFLOW_V_3_1_PLUS else "airflow.models.dag")
+    name = "get_or_create_dagrun" if AIRFLOW_V_3_1_PLUS else "_get_or_create_dagrun"
+    make_run = getattr(module, name)
     consumed: list[Any] = []
 
     def make_run_of_events(**kwargs: Any) -> Any:
@@ -57,7 +60,7 @@ def run_on(run_dag: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> RunO
         session.commit()
         return run
 
-    monkeypatch.setattr(dagrun, "get_or_create_dagrun", make_run_of_events)
+    monkeypatch.setattr(module, name, make_run_of_events)
 
     def run_on(events: Sequence[Any]) -> Any:
         consumed[:] = events
