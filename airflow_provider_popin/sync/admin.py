@@ -10,7 +10,7 @@ from sqlalchemy.engine import Connection
 
 from airflow_provider_popin.client.redaction import redact_text
 from airflow_provider_popin.sync.errors import SyncError
-from airflow_provider_popin.sync.ledger import guards, run_log, schema, watermark_store
+from airflow_provider_popin.sync.ledger import guards, leases, run_log, schema, watermark_store
 from airflow_provider_popin.sync.ledger.events import BookingState, CaptureState, Record, Resolved
 from airflow_provider_popin.sync.ledger.forgetting import forget_events
 from airflow_provider_popin.sync.ledger.ledger import CHUNK, Ledger, clock, locked
@@ -66,6 +66,7 @@ def list_in_doubt(ledger: Ledger, source: str | None = None) -> list[dict[str, o
 
     :param source: only this source
     """
+    _expire(ledger)
     query = _with_identity().where(_leads.booking_state == BookingState.IN_DOUBT.value)
     if source is not None:
         query = query.where(_leads.source == source)
@@ -104,6 +105,7 @@ def resolve(
     """
     if outcome not in OUTCOMES:
         raise ValueError(f"outcome must be one of {', '.join(OUTCOMES)}")
+    _expire(ledger)
     with ledger.write() as connection:
         query = _with_identity().where(
             _leads.source == source,
@@ -126,6 +128,16 @@ def resolve(
             # The lead is to be booked again, and its row may lie behind the watermark.
             watermark_store.rewind(connection, source)
         return _told(locked(connection, [row[0]])[row[0]], account=row[-2], source=source)
+
+
+def _expire(ledger: Ledger) -> None:
+    """Turn what a killed task left into doubts: until the next run nobody else would."""
+    with ledger.read() as connection:
+        left = _leads.booking_state == BookingState.SENDING.value, _leads.deadline <= clock(connection)
+        accounts = [row[0] for row in connection.execute(sa.select(_leads.account).where(*left).distinct())]
+    for account in accounts:
+        with ledger.write() as connection:
+            leases.expire(connection, ledger, account)
 
 
 def locked_as_seen(connection: Connection, key: int, seen: str | None) -> dict[int, Record]:

@@ -17,6 +17,7 @@ from tests.sync.ledgers import (
     SOURCE,
     add_lead,
     apply,
+    booking_intent,
     capture_intent,
     captured,
     dump,
@@ -112,8 +113,19 @@ class TestLook:
         assert [(note["kind"], note["attempt"], note["why"]) for note in history] == [("in_doubt", 2, "so")]
         assert admin.list_in_doubt(ledger, "another source") == []
 
+    def test_what_a_killed_task_left_is_a_doubt_once_its_time_is_over(self, ledger: Ledger) -> None:
+        over, under_way = (lead_in(ledger, "planned", lead, seat=seat) for seat, lead in enumerate("AB", 1))
+        apply(ledger, booking_intent(over, timeout_seconds=-60.0), booking_intent(under_way))
+        assert [lead["lead_id"] for lead in admin.list_in_doubt(ledger)] == ["A"]
+        assert record(ledger, over).reason == "no_outcome_recorded"
+        assert record(ledger, under_way).booking_state == "sending"
+
 
 class TestResolve:
+    def test_what_a_killed_task_left_can_be_resolved_at_once(self, ledger: Ledger) -> None:
+        apply(ledger, booking_intent(lead_in(ledger, "planned"), timeout_seconds=-60.0))
+        assert resolve(ledger)["booking"] == "booked"
+
     def test_booked_stays_booked(self, ledger: Ledger) -> None:
         key = lead_in(ledger, "in_doubt")
         told = resolve(ledger)
