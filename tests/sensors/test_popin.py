@@ -384,7 +384,7 @@ def test_events_are_taken_up_as_the_other_modes_end() -> None:
     with pytest.raises(AirflowFailException, match="HTTP 401"):
         sensor("deferrable").execute_complete({}, {"status": "error", "reason": "HTTP 401", "retry": False})
     with pytest.raises(AirflowSensorTimeout, match=r"fewer slots than asked for in 20\.0 s"):
-        sensor("deferrable").execute_complete({}, {"status": "timeout"})
+        sensor("deferrable", timeout=20).execute_complete({}, {"status": "timeout"})
 
 
 @pytest.mark.parametrize("retry", [True, False])
