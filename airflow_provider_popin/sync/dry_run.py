@@ -91,11 +91,10 @@ class _Preview:
         self._timezone = calendar.timezone
         live: frozenset[str] = frozenset()
         if ledger is not None:
-            starts = [int(slot.start.timestamp()) for slot in self._slots]
             with ledger.read() as connection:
                 live = leases.live_owners(connection)
                 self._seats = ledger_queries.free_seats(
-                    connection, config.account_key, starts, settings.calls_per_slot
+                    connection, config.account_key, self._slots, settings.calls_per_slot
                 )
         openings = Openings(self._slots, self._seats, seller_timezone=calendar.timezone)
         self.situation = Situation(

@@ -286,8 +286,7 @@ class Session:
 
     def _openings(self, connection: Connection) -> Openings:
         slots, calendar = self._keeper.bookable(), self._keeper.calendar
-        starts = [int(slot.start.timestamp()) for slot in slots]
-        seats = ledger_queries.free_seats(connection, self._account, starts, self._settings.calls_per_slot)
+        seats = ledger_queries.free_seats(connection, self._account, slots, self._settings.calls_per_slot)
         return Openings(slots, seats, seller_timezone=calendar.timezone if calendar is not None else "UTC")
 
     def _claim(self, connection: Connection, records: Sequence[Record]) -> list[bool]:

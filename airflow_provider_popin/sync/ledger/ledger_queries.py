@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from airflow_provider_popin.client.models import Slot
 from airflow_provider_popin.sync.ledger import new_leads, record_sql, schema
 from airflow_provider_popin.sync.ledger.events import BookingState, CaptureState, Ending, Record
 from airflow_provider_popin.sync.ledger.ledger import CHUNK, chunks, clock
@@ -93,12 +94,12 @@ def seats_taken(connection: Connection, account: str, starts: Sequence[int]) -> 
     return taken
 
 
-def free_seats(connection: Connection, account: str, starts: Sequence[int], calls_per_slot: int) -> list[int]:
+def free_seats(connection: Connection, account: str, slots: Sequence[Slot], calls_per_slot: int) -> list[int]:
     """How many seats are free, slot by slot.
 
-    :param starts: slots, epoch seconds UTC
     :param calls_per_slot: seats of one slot; bookings beyond our own numbering take seats as well
     """
+    starts = [int(slot.start.timestamp()) for slot in slots]
     taken = seats_taken(connection, account, starts)
     return [max(0, calls_per_slot - len(taken.get(start, ()))) for start in starts]
 
